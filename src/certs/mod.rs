@@ -1,0 +1,1 @@
+//! The certificates the gate serves.

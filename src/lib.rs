@@ -1,0 +1,8 @@
+//! wsgate, a TLS edge for WebSocket applications.
+#![allow(dead_code)]
+
+pub mod certs;
+pub mod config;
+pub mod policy;
+pub mod status;
+pub mod telemetry;

@@ -1,0 +1,1 @@
+//! The status listener: probes and metrics.

@@ -1,0 +1,1 @@
+//! The log: events as JSON lines or text.

@@ -1,0 +1,6 @@
+//! What the gate says about itself: metrics, log events, the wall clock. Used by every room, uses
+//! none of them.
+
+pub(crate) mod clock;
+pub mod log;
+pub mod metrics;
