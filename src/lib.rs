@@ -1,6 +1,7 @@
 //! wsgate, a TLS edge for WebSocket applications.
 #![allow(dead_code)]
 
+pub(crate) mod backends;
 pub mod certs;
 pub mod config;
 pub mod policy;
