@@ -1,0 +1,149 @@
+//! The gate's way to its end: serving, refusing new sockets, cutting what is left. Whoever holds a
+//! connection watches the phase; whoever waits for the last one watches the count.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+/// How far the gate is on its way to the end. Only ever grows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Phase {
+    /// Everything is admitted.
+    Serving,
+    /// Not ready any more, so that load balancers look elsewhere; still serving who comes.
+    Announced,
+    /// Listeners are closed, new handshakes refused, idle HTTP connections closed.
+    Draining,
+    /// The drain time is over: whatever is open is cut.
+    Cutting,
+}
+
+/// The phase, and how many connections live. Shared by all.
+#[derive(Debug)]
+pub(crate) struct Drain {
+    phase: watch::Sender<Phase>,
+    live: watch::Sender<usize>,
+}
+
+/// Bounds of a drain, `drain.*`.
+#[derive(Clone, Copy, Debug)]
+pub struct DrainTimes {
+    /// Between "not ready" and closing the listeners.
+    pub delay: Duration,
+    /// For sockets to end by themselves, after that.
+    pub timeout: Duration,
+}
+
+impl Drain {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self {
+            phase: watch::Sender::new(Phase::Serving),
+            live: watch::Sender::new(0),
+        })
+    }
+
+    pub(crate) fn phase(&self) -> Phase {
+        *self.phase.borrow()
+    }
+
+    /// Goes on to `phase`; going back is ignored.
+    pub(crate) fn advance(&self, phase: Phase) {
+        self.phase.send_if_modified(|now| {
+            let later = phase > *now;
+            *now = phase.max(*now);
+            later
+        });
+    }
+
+    /// Waits for `phase` or a later one. Cancel safe.
+    pub(crate) async fn reached(&self, phase: Phase) {
+        // The sender lives in self, so this ends only by the phase.
+        let _ = self.phase.subscribe().wait_for(|now| *now >= phase).await;
+    }
+
+    /// Connections now open.
+    pub(crate) fn live(&self) -> usize {
+        *self.live.borrow()
+    }
+
+    /// Counts a connection for as long as what is returned lives.
+    pub(crate) fn enter(self: &Arc<Self>) -> Live {
+        self.live.send_modify(|live| *live += 1);
+        Live(Arc::clone(self))
+    }
+
+    /// Waits until no connection is left. Cancel safe.
+    pub(crate) async fn empty(&self) {
+        let _ = self.live.subscribe().wait_for(|live| *live == 0).await;
+    }
+}
+
+/// One live connection, until dropped.
+#[derive(Debug)]
+pub(crate) struct Live(Arc<Drain>);
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        self.0.live.send_modify(|live| *live -= 1);
+    }
+}
+
+/// A share of a bound on connections, given back when dropped.
+#[derive(Debug)]
+pub(crate) struct Share(Arc<AtomicUsize>);
+
+impl Share {
+    /// Takes one of `most`, or none when all are taken.
+    pub(crate) fn take(of: &Arc<AtomicUsize>, most: usize) -> Option<Self> {
+        let taken = of.fetch_update(Ordering::AcqRel, Ordering::Acquire, |taken| {
+            (taken < most).then_some(taken + 1)
+        });
+        taken.ok().map(|_| Self(Arc::clone(of)))
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn phases_only_go_on() {
+        let drain = Drain::new();
+        drain.advance(Phase::Draining);
+        drain.advance(Phase::Announced);
+        assert_eq!(drain.phase(), Phase::Draining);
+        drain.reached(Phase::Announced).await;
+    }
+
+    #[tokio::test]
+    async fn empty_waits_for_the_last() {
+        let drain = Drain::new();
+        let (one, two) = (drain.enter(), drain.enter());
+        let waiting = tokio::spawn({
+            let drain = Arc::clone(&drain);
+            async move { drain.empty().await }
+        });
+        drop(one);
+        assert_eq!(drain.live(), 1);
+        drop(two);
+        waiting.await.unwrap();
+    }
+
+    #[test]
+    fn shares_end_at_the_bound_and_come_back() {
+        let taken = Arc::default();
+        let first = Share::take(&taken, 1);
+        assert!(first.is_some());
+        assert!(Share::take(&taken, 1).is_none());
+        drop(first);
+        assert!(Share::take(&taken, 1).is_some());
+    }
+}

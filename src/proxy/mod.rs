@@ -1,0 +1,50 @@
+//! Making it happen: the stages of one client connection, in order. `serve` is the table of
+//! contents; each stage is a file.
+
+pub mod accept;
+mod body;
+mod chunked;
+mod gate;
+mod http;
+mod pool;
+pub mod redirect;
+mod session;
+pub mod tls;
+mod upgrade;
+mod upstream;
+mod wire;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::net::TcpStream;
+
+pub use crate::proxy::gate::{AccessLog, ClientIpLog, Gate, GateSettings, UpstreamTimes};
+pub use crate::proxy::session::ConnectionIds;
+
+use crate::proxy::accept::Permit;
+use crate::proxy::gate::Connection;
+use crate::proxy::pool::Pool;
+use crate::tunnel;
+
+/// Carries one client connection from its first byte to its last.
+///
+/// # Cancel safety
+/// Dropping the future closes both sides without a word.
+pub(crate) async fn serve(
+    tcp: TcpStream,
+    peer: SocketAddr,
+    gate: Arc<Gate>,
+    pool: Pool,
+    permit: Permit,
+) {
+    // Each stage is boxed, so that what it needs is gone when the next one begins.
+    let Some((stream, tls)) = Box::pin(gate.shake_hands(tcp, peer)).await else { return };
+    let connection = Arc::new(Connection::new(gate, peer, tls, permit.admission()));
+    let served = Box::pin(http::serve(stream, Arc::clone(&connection), pool)).await;
+    if let Some(upgraded) = served {
+        drop(connection);
+        tunnel::run(upgraded.client, upgraded.backend, upgraded.session).await;
+    }
+    drop(permit);
+}
