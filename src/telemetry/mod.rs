@@ -2,5 +2,7 @@
 //! none of them.
 
 pub(crate) mod clock;
+mod format;
 pub mod log;
 pub mod metrics;
+pub(crate) mod redact;
