@@ -6,3 +6,4 @@ mod format;
 pub mod log;
 pub mod metrics;
 pub(crate) mod redact;
+pub(crate) mod sample;
