@@ -7,3 +7,6 @@ pub mod log;
 pub mod metrics;
 pub(crate) mod redact;
 pub(crate) mod sample;
+
+#[cfg(test)]
+mod documented;
