@@ -1,6 +1,8 @@
 //! Every metric family of the gate, with its labels. Label values come from enums or from the
 //! configuration, never from a peer, so the number of series is bounded by construction.
 
+use std::cell::RefCell;
+
 use prometheus::core::Collector;
 use prometheus::{
     Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
@@ -12,6 +14,7 @@ use prometheus::{
 /// Cheap to share behind an `Arc`; every operation is an atomic.
 pub struct Metrics {
     registry: Registry,
+    families: Vec<Family>,
     pub(crate) connections_active: IntGauge,
     pub(crate) connections_limit: IntGauge,
     pub(crate) connections_accepted: IntCounter,
@@ -58,6 +61,17 @@ pub struct Metrics {
     pub(crate) log_events_dropped: IntCounter,
 }
 
+/// What a family is called and how it is labelled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Family {
+    /// The full name.
+    pub name: String,
+    /// `counter`, `gauge` or `histogram`.
+    pub kind: String,
+    /// The names of its labels.
+    pub labels: Vec<String>,
+}
+
 impl Metrics {
     /// Registers every family, and the `process_*` ones.
     ///
@@ -65,8 +79,11 @@ impl Metrics {
     /// When two families share a name: a mistake in this file that any test run shows.
     #[must_use]
     pub fn new() -> Self {
-        let new = Build(Registry::new());
-        let metrics = Self {
+        let new = Build { registry: Registry::new(), families: RefCell::default() };
+        build_info(&new);
+        #[cfg(target_os = "linux")]
+        new.register(prometheus::process_collector::ProcessCollector::for_self());
+        Self {
             connections_active: new.gauge("connections_active", "Client connections now open."),
             connections_limit: new
                 .gauge("connections_limit", "Client connections the gate admits at once."),
@@ -179,15 +196,16 @@ impl Metrics {
                 "log_events_dropped_total",
                 "Log lines dropped because the output was too slow.",
             ),
-            registry: new.0,
-        };
-        build_info(&metrics.registry);
-        #[cfg(target_os = "linux")]
-        register(
-            &metrics.registry,
-            Box::new(prometheus::process_collector::ProcessCollector::for_self()),
-        );
-        metrics
+            registry: new.registry,
+            families: new.families.into_inner(),
+        }
+    }
+
+    /// Every family that is registered, those without a sample yet included. A test keeps the
+    /// documentation in step with it.
+    #[must_use]
+    pub fn families(&self) -> &[Family] {
+        &self.families
     }
 
     /// The families as Prometheus text (exposition format 0.0.4).
@@ -207,13 +225,28 @@ impl Default for Metrics {
 }
 
 /// Registers each family as it is made.
-struct Build(Registry);
+struct Build {
+    registry: Registry,
+    families: RefCell<Vec<Family>>,
+}
 
 impl Build {
     fn keep<C: Collector + Clone + 'static>(&self, made: prometheus::Result<C>) -> C {
         let family = made.expect("a constant name and labels are valid");
-        register(&self.0, Box::new(family.clone()));
+        self.register(family.clone());
         family
+    }
+
+    fn register(&self, collector: impl Collector + 'static) {
+        for (desc, samples) in collector.desc().into_iter().zip(collector.collect()) {
+            let constant = desc.const_label_pairs.iter().map(|pair| pair.name().to_owned());
+            self.families.borrow_mut().push(Family {
+                name: desc.fq_name.clone(),
+                kind: format!("{:?}", samples.get_field_type()).to_lowercase(),
+                labels: constant.chain(desc.variable_labels.iter().cloned()).collect(),
+            });
+        }
+        self.registry.register(Box::new(collector)).expect("family names are distinct");
     }
 
     fn counter(&self, name: &str, help: &str) -> IntCounter {
@@ -245,16 +278,10 @@ impl Build {
     }
 }
 
-fn build_info(registry: &Registry) {
+fn build_info(new: &Build) {
     let labelled = opts("build_info", "1, with the version as a label.")
         .const_label("version", env!("CARGO_PKG_VERSION"));
-    let gauge = Gauge::with_opts(labelled).expect("a constant name and labels are valid");
-    gauge.set(1.0);
-    register(registry, Box::new(gauge));
-}
-
-fn register(registry: &Registry, family: Box<dyn Collector>) {
-    registry.register(family).expect("family names are distinct");
+    new.keep(Gauge::with_opts(labelled)).set(1.0);
 }
 
 fn opts(name: &str, help: &str) -> Opts {

@@ -2,5 +2,11 @@
 //! none of them.
 
 pub(crate) mod clock;
+mod format;
 pub mod log;
 pub mod metrics;
+pub(crate) mod redact;
+pub(crate) mod sample;
+
+#[cfg(test)]
+mod documented;
