@@ -4,6 +4,9 @@
 pub(crate) mod backends;
 pub mod certs;
 pub mod config;
+pub(crate) mod drain;
 pub mod policy;
+pub mod proxy;
 pub mod status;
 pub mod telemetry;
+pub(crate) mod tunnel;

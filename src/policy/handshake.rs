@@ -76,6 +76,23 @@ impl OpeningHandshake {
     }
 }
 
+/// Whether a request speaks of WebSocket, rightly or not. Then it is judged as an opening handshake
+/// and never proxied as ordinary HTTP. Agrees with what `head` says of the same bytes.
+pub(crate) fn attempted(headers: &HeaderMap) -> bool {
+    headers
+        .get_all(UPGRADE)
+        .into_iter()
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+        .any(|token| speaks_of_websocket(token))
+        || headers.contains_key(SEC_WEBSOCKET_KEY)
+        || headers.contains_key(SEC_WEBSOCKET_VERSION)
+}
+
+/// Whether a token of `Upgrade` is, or begins with, `websocket`.
+pub(crate) fn speaks_of_websocket(token: &[u8]) -> bool {
+    token.trim_ascii().get(..9).is_some_and(|start| start.eq_ignore_ascii_case(b"websocket"))
+}
+
 /// The values that the Origin check looks at: `Origin`, or, where it is absent, the old drafts'
 /// `Sec-WebSocket-Origin`.
 pub(crate) fn origins(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {

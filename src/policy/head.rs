@@ -4,6 +4,7 @@
 //! Stricter than RFC 9112 allows a recipient to be, on purpose: whatever two parsers could read in
 //! two ways (bare LF or CR, folded lines, blanks around names, repeated lengths) is refused.
 
+use crate::policy::handshake;
 use crate::policy::origin::split_port;
 
 /// What follows the head on the wire (RFC 9112 §6).
@@ -191,11 +192,8 @@ impl<'a> Fields<'a> {
     }
 
     fn speak_of_websocket(&self) -> bool {
-        let websocket = |value: &[u8]| {
-            value.split(|byte| *byte == b',').any(|token| {
-                token.trim_ascii().get(..9).is_some_and(|t| t.eq_ignore_ascii_case(b"websocket"))
-            })
-        };
+        let websocket =
+            |value: &[u8]| value.split(|byte| *byte == b',').any(handshake::speaks_of_websocket);
         self.all("upgrade").any(websocket)
             || self.all("sec-websocket-key").next().is_some()
             || self.all("sec-websocket-version").next().is_some()

@@ -135,8 +135,8 @@ impl Gate {
             drain,
             ids: ConnectionIds::new(),
             started: Instant::now(),
-            tls_errors: Mutex::new(Sampler::default()),
-            rejections: Mutex::new(Sampler::default()),
+            tls_errors: Mutex::new(Sampler::new(64, LINES_PER_SECOND)),
+            rejections: Mutex::new(Sampler::new(1024, LINES_PER_SECOND)),
         }
     }
 
@@ -158,7 +158,7 @@ impl Gate {
             Err((reason, error)) => {
                 let label = reason.label();
                 self.metrics.tls_handshake_failures.with_label_values(&[label]).inc();
-                if let Some(suppressed) = admit(&self.tls_errors, label, self.now()) {
+                if let Some(suppressed) = admit(&self.tls_errors, label) {
                     tracing::warn!(
                         event = "tls.client_error",
                         "network.peer.address" = %self.log.address(peer.ip()),
@@ -185,7 +185,7 @@ impl Gate {
 
     /// Whether a refusal of `client` is logged, and how many were not since the last one.
     pub(crate) fn admit_rejection_line(&self, client: IpAddr) -> Option<u64> {
-        admit(&self.rejections, client, self.now())
+        admit(&self.rejections, client)
     }
 
     /// Forgets idle clients and brings the limiter's gauges up to date.
@@ -197,11 +197,11 @@ impl Gate {
     }
 }
 
-fn admit(sampler: &Mutex<Sampler>, key: impl std::hash::Hash, now: Duration) -> Option<u64> {
+fn admit(sampler: &Mutex<Sampler>, key: impl std::hash::Hash) -> Option<u64> {
     use std::hash::{DefaultHasher, Hasher as _};
     let mut hasher = DefaultHasher::new();
     key.hash(&mut hasher);
-    sampler.lock().unwrap_or_else(PoisonError::into_inner).admit(hasher.finish(), now)
+    sampler.lock().unwrap_or_else(PoisonError::into_inner).admit(hasher.finish(), Instant::now())
 }
 
 /// One socket that counts against its client's bound, until dropped.
@@ -267,3 +267,6 @@ const KEEP_ALIVE: Duration = Duration::from_secs(75);
 
 /// For a client that neither sends nor takes a byte of a body, as nginx waits.
 const STALL: Duration = Duration::from_secs(60);
+
+/// Log lines of one kind and one key; more are counted and said with the next.
+const LINES_PER_SECOND: u32 = 10;

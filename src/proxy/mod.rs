@@ -20,10 +20,10 @@ use std::sync::Arc;
 use tokio::net::TcpStream;
 
 pub use crate::proxy::gate::{AccessLog, ClientIpLog, Gate, GateSettings, UpstreamTimes};
-pub use crate::proxy::session::ConnectionIds;
 
 use crate::proxy::accept::Permit;
 use crate::proxy::gate::Connection;
+use crate::proxy::http::Upgraded;
 use crate::proxy::pool::Pool;
 use crate::tunnel;
 
@@ -42,9 +42,11 @@ pub(crate) async fn serve(
     let Some((stream, tls)) = Box::pin(gate.shake_hands(tcp, peer)).await else { return };
     let connection = Arc::new(Connection::new(gate, peer, tls, permit.admission()));
     let served = Box::pin(http::serve(stream, Arc::clone(&connection), pool)).await;
-    if let Some(upgraded) = served {
+    if let Some(Upgraded { client, backend, session }) = served {
+        let gate = Arc::clone(&connection.gate);
         drop(connection);
-        tunnel::run(upgraded.client, upgraded.backend, upgraded.session).await;
+        let closed = tunnel::run(client, backend, &gate.tunnel, &gate.drain).await;
+        session.close(&closed);
     }
     drop(permit);
 }

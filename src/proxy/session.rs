@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use crate::backends::set::Backend;
 use crate::proxy::gate::{ClientSlot, Connection, Gate};
 use crate::telemetry::{clock, redact};
-use crate::tunnel::{Closed, Side};
+use crate::tunnel::{Closed, Reason};
 
 /// Names a client connection in the log; unique within a process and unlikely to repeat in another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,29 +100,22 @@ impl Session {
         Self { gate, id, backend, opened: Instant::now(), active, _slot: slot }
     }
 
-    /// The gate this socket lives in.
-    pub(crate) fn gate(&self) -> &Arc<Gate> {
-        &self.gate
-    }
-
     /// Counts and logs the end.
     pub(crate) fn close(self, closed: &Closed) {
         let metrics = &self.gate.metrics;
+        if closed.reason == Reason::Drain {
+            metrics.drain_forced_closes.inc();
+        }
         let lived = self.opened.elapsed().as_secs_f64();
         metrics.websocket_duration.observe(lived);
         metrics.websocket_bytes.with_label_values(&["in"]).inc_by(closed.bytes_in);
         metrics.websocket_bytes.with_label_values(&["out"]).inc_by(closed.bytes_out);
         if self.gate.log.enabled {
-            let initiator = match closed.initiator {
-                Side::Client => "client",
-                Side::Backend => "backend",
-                Side::Gate => "gate",
-            };
             tracing::info!(
                 event = "ws.closed",
                 conn_id = %self.id,
                 backend = %self.backend,
-                "close.initiator" = initiator,
+                "close.initiator" = closed.initiator.label(),
                 "close.reason" = closed.reason.label(),
                 bytes_in = closed.bytes_in,
                 bytes_out = closed.bytes_out,
@@ -144,15 +137,16 @@ impl Opening {
     pub(crate) fn of(head: &http::request::Parts, client: IpAddr, query_allow: &[String]) -> Self {
         let text = |name: http::HeaderName| {
             let value = head.headers.get(name)?;
-            Some(redact::bounded(&String::from_utf8_lossy(value.as_bytes()), 256))
+            Some(String::from_utf8_lossy(value.as_bytes()).into_owned())
         };
         let target = head.uri.path_and_query().map_or("/", |target| target.as_str());
         let offered = text(http::header::SEC_WEBSOCKET_PROTOCOL);
         Self {
             client,
-            origin: text(http::header::ORIGIN),
+            origin: text(http::header::ORIGIN).map(|origin| redact::origin(&origin)),
             path: redact::url_path(target, query_allow),
-            user_agent: text(http::header::USER_AGENT),
+            user_agent: text(http::header::USER_AGENT)
+                .map(|agent| redact::bounded(&agent, redact::VALUE_BYTES)),
             subprotocol: offered.map(|offered| redact::subprotocols(&offered)),
         }
     }

@@ -10,7 +10,7 @@ use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::server::ResolvesServerCert;
 use rustls::{
     AlertDescription, CipherSuite, HandshakeKind, InvalidMessage, PeerIncompatible,
-    ProtocolVersion, ServerConfig, SupportedCipherSuite,
+    ProtocolVersion, ServerConfig, SupportedCipherSuite, SupportedProtocolVersion,
 };
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -78,8 +78,8 @@ impl Terminator {
     ) -> Result<Self, rustls::Error> {
         let mut config = ServerConfig::builder_with_provider(Arc::new(provider(&settings.ciphers)))
             .with_protocol_versions(match settings.min_version {
-                MinVersion::Tls13 => &[&rustls::version::TLS13],
-                MinVersion::Tls12 => &[&rustls::version::TLS13, &rustls::version::TLS12],
+                MinVersion::Tls13 => TLS13_ALONE,
+                MinVersion::Tls12 => TLS12_TOO,
             })?
             .with_no_client_auth()
             .with_cert_resolver(certificates);
@@ -118,6 +118,9 @@ impl Terminator {
         }
     }
 }
+
+static TLS13_ALONE: &[&SupportedProtocolVersion] = &[&rustls::version::TLS13];
+static TLS12_TOO: &[&SupportedProtocolVersion] = &[&rustls::version::TLS13, &rustls::version::TLS12];
 
 /// aws-lc-rs with these suites in this order, and its key exchanges, X25519MLKEM768 first.
 fn provider(ciphers: &[CipherSuite]) -> CryptoProvider {

@@ -25,6 +25,7 @@ use crate::proxy::session::{Opening, Session};
 use crate::proxy::upstream::{self, Answer};
 use crate::proxy::wire::InFlightGuard;
 use crate::telemetry::metrics::Metrics;
+use crate::tunnel::End;
 
 /// A backend that waits for the client to get its 101.
 pub(crate) struct Pending {
@@ -37,20 +38,13 @@ pub(crate) struct Pending {
     begun: Instant,
 }
 
-/// The backend's side of a tunnel.
-pub(crate) struct BackendSide {
-    pub(crate) stream: TcpStream,
-    /// What came behind the 101, to be written first.
-    pub(crate) early: Bytes,
-}
-
 impl Pending {
     /// The 101 has gone to the client.
-    pub(crate) fn opened(self, connection: &Connection) -> (BackendSide, Session) {
+    pub(crate) fn opened(self, connection: &Connection) -> (End<TcpStream>, Session) {
         self.outcome.is(ACCEPTED);
         connection.gate.metrics.upgrade_duration.observe(self.begun.elapsed().as_secs_f64());
         let session = Session::open(connection, self.backend, self.slot, &self.opening);
-        (BackendSide { stream: self.stream, early: self.early }, session)
+        (End { stream: self.stream, early: self.early.into() }, session)
     }
 }
 

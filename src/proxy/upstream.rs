@@ -70,7 +70,8 @@ pub(crate) async fn connect(gate: &Gate, backend: &Backend) -> io::Result<TcpStr
         stream.set_nodelay(true)?;
         Ok(stream)
     });
-    let dialled = dialled.await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+    let dialled: io::Result<TcpStream> =
+        dialled.await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
     let metrics = &gate.metrics;
     match &dialled {
         Ok(_) => metrics

@@ -8,3 +8,9 @@ use std::time::SystemTime;
 pub(crate) fn wall() -> SystemTime {
     SystemTime::now()
 }
+
+/// Now, as an HTTP field says it (RFC 9110 §5.6.7).
+pub(crate) fn http_date() -> String {
+    let now = jiff::Timestamp::try_from(wall()).unwrap_or_default();
+    now.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()
+}

@@ -1,0 +1,412 @@
+//! Bytes both ways: back-pressure, half-close, silence, age, drain. A direction holds bytes of its
+//! own only while the other end does not take them; reading goes through a scratch buffer of the
+//! thread.
+
+use std::cell::RefCell;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
+use tokio::time::{Instant, Sleep, sleep_until, timeout};
+
+use crate::drain::{Drain, Phase};
+use crate::tunnel::{Closed, End, Reason, Side, TunnelLimits};
+
+/// Carries bytes between the ends until both have ended, or something ends them.
+///
+/// # Cancel safety
+/// Dropping the future closes both ends without a word.
+pub(crate) async fn run<C, B>(
+    client: End<C>,
+    backend: End<B>,
+    limits: &TunnelLimits,
+    drain: &Drain,
+) -> Closed
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+    B: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut tunnel = Tunnel {
+        inbound: Pipe::new(client.early),
+        outbound: Pipe::new(backend.early),
+        client: client.stream,
+        backend: backend.stream,
+        first_end: None,
+    };
+    let mut clock = Clock::start(limits);
+    let (initiator, reason) = {
+        let mut cut = pin!(drain.reached(Phase::Cutting));
+        poll_fn(|cx| {
+            let before = tunnel.bytes();
+            if let Poll::Ready(end) = tunnel.poll(cx) {
+                return Poll::Ready(end);
+            }
+            if cut.as_mut().poll(cx).is_ready() {
+                return Poll::Ready((Side::Gate, Reason::Drain));
+            }
+            clock.poll(cx, tunnel.bytes() != before, tunnel.first_end.is_some())
+        })
+        .await
+    };
+    if initiator == Side::Gate {
+        // What was written is on its way; an orderly end lets it arrive.
+        let orderly = async { tokio::join!(tunnel.client.shutdown(), tunnel.backend.shutdown()) };
+        let _ = timeout(ORDERLY, orderly).await;
+    }
+    let (bytes_in, bytes_out) = (tunnel.inbound.bytes, tunnel.outbound.bytes);
+    Closed { initiator, reason, bytes_in, bytes_out }
+}
+
+struct Tunnel<C, B> {
+    client: C,
+    backend: B,
+    /// Client to backend.
+    inbound: Pipe,
+    /// Backend to client.
+    outbound: Pipe,
+    first_end: Option<Side>,
+}
+
+impl<C, B> Tunnel<C, B>
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+    B: AsyncRead + AsyncWrite + Unpin,
+{
+    fn bytes(&self) -> u64 {
+        self.inbound.bytes + self.outbound.bytes
+    }
+
+    /// Moves what can be moved; ready when the tunnel has ended by itself.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<(Side, Reason)> {
+        let (client, backend) = (&mut self.client, &mut self.backend);
+        let inbound = self.inbound.poll(cx, client, backend);
+        let outbound = self.outbound.poll(cx, backend, client);
+        for (pipe, side) in [(&self.inbound, Side::Client), (&self.outbound, Side::Backend)] {
+            if pipe.ended && self.first_end.is_none() {
+                self.first_end = Some(side);
+            }
+        }
+        match (inbound, outbound) {
+            (Poll::Ready(Err(broken)), _) => Poll::Ready(broken.blame(Side::Client, Side::Backend)),
+            (_, Poll::Ready(Err(broken))) => Poll::Ready(broken.blame(Side::Backend, Side::Client)),
+            (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => {
+                Poll::Ready((self.first_end.unwrap_or(Side::Client), Reason::Eof))
+            }
+            _ => Poll::Pending,
+        }
+    }
+}
+
+/// One direction.
+struct Pipe {
+    /// Read, and not yet taken by the other end: `unsent[sent..]`. No memory when empty.
+    unsent: Vec<u8>,
+    sent: usize,
+    bytes: u64,
+    /// The source has ended.
+    ended: bool,
+    /// The end has been passed on.
+    done: bool,
+}
+
+/// Which of a pipe's two connections broke, and how.
+enum Broken {
+    Source(Reason),
+    Sink(Reason),
+}
+
+impl Broken {
+    fn blame(self, source: Side, sink: Side) -> (Side, Reason) {
+        match self {
+            Self::Source(reason) => (source, reason),
+            Self::Sink(reason) => (sink, reason),
+        }
+    }
+}
+
+impl Pipe {
+    fn new(early: Vec<u8>) -> Self {
+        let bytes = early.len() as u64;
+        Self { unsent: early, sent: 0, bytes, ended: false, done: false }
+    }
+
+    /// Moves bytes until one side would block. Ready once the end has been passed on.
+    fn poll<R, W>(
+        &mut self,
+        cx: &mut Context<'_>,
+        source: &mut R,
+        sink: &mut W,
+    ) -> Poll<Result<(), Broken>>
+    where
+        R: AsyncRead + Unpin,
+        W: AsyncWrite + Unpin,
+    {
+        if self.done {
+            return Poll::Ready(Ok(()));
+        }
+        for _ in 0..ROUNDS {
+            ready!(self.poll_unsent(cx, sink)).map_err(|error| Broken::Sink(reason(&error)))?;
+            if self.ended {
+                let shut = ready!(Pin::new(&mut *sink).poll_shutdown(cx));
+                self.done = true;
+                // A sink that is gone already has noticed by itself.
+                return Poll::Ready(match shut {
+                    Err(error) if error.kind() != io::ErrorKind::NotConnected => {
+                        Err(Broken::Sink(reason(&error)))
+                    }
+                    _ => Ok(()),
+                });
+            }
+            let moved = SCRATCH.with_borrow_mut(|scratch| {
+                let mut room = ReadBuf::new(scratch);
+                match ready!(Pin::new(&mut *source).poll_read(cx, &mut room)) {
+                    Ok(()) => {}
+                    // A client that closes TCP without close_notify has ended all the same: the
+                    // end of a WebSocket is told by its own Close frame.
+                    Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {}
+                    Err(error) => return Poll::Ready(Err(Broken::Source(reason(&error)))),
+                }
+                let read = room.filled();
+                self.ended = read.is_empty();
+                self.bytes += read.len() as u64;
+                Poll::Ready(self.offer(cx, sink, read))
+            });
+            ready!(moved)?;
+        }
+        // Others want to run too.
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Writes what the sink takes now and keeps the rest.
+    fn offer<W: AsyncWrite + Unpin>(
+        &mut self,
+        cx: &mut Context<'_>,
+        sink: &mut W,
+        mut bytes: &[u8],
+    ) -> Result<(), Broken> {
+        while !bytes.is_empty() {
+            match Pin::new(&mut *sink).poll_write(cx, bytes) {
+                Poll::Ready(Ok(0)) => return Err(Broken::Sink(Reason::Error)),
+                Poll::Ready(Ok(written)) => bytes = &bytes[written..],
+                Poll::Ready(Err(error)) => return Err(Broken::Sink(reason(&error))),
+                Poll::Pending => {
+                    self.unsent = bytes.to_vec();
+                    self.sent = 0;
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Ready when the sink has taken everything, ciphertext included: only then is more read.
+    fn poll_unsent<W: AsyncWrite + Unpin>(
+        &mut self,
+        cx: &mut Context<'_>,
+        sink: &mut W,
+    ) -> Poll<io::Result<()>> {
+        while self.sent < self.unsent.len() {
+            let polled = Pin::new(&mut *sink).poll_write(cx, &self.unsent[self.sent..]);
+            match ready!(polled)? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                written => self.sent += written,
+            }
+        }
+        self.unsent = Vec::new();
+        self.sent = 0;
+        Pin::new(sink).poll_flush(cx)
+    }
+}
+
+fn reason(error: &io::Error) -> Reason {
+    match error.kind() {
+        io::ErrorKind::ConnectionReset
+        | io::ErrorKind::ConnectionAborted
+        | io::ErrorKind::BrokenPipe
+        | io::ErrorKind::TimedOut => Reason::Reset,
+        _ => Reason::Error,
+    }
+}
+
+/// Silence and age, one timer for both.
+struct Clock {
+    idle: Option<Duration>,
+    silent_since: Instant,
+    oldest: Option<Instant>,
+    half_closed: bool,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl Clock {
+    fn start(limits: &TunnelLimits) -> Self {
+        let now = Instant::now();
+        let mut clock = Self {
+            idle: limits.idle_timeout,
+            silent_since: now,
+            oldest: limits.max_age.map(|age| now + age),
+            half_closed: false,
+            timer: None,
+        };
+        clock.timer = clock.next().map(|at| Box::pin(sleep_until(at)));
+        clock
+    }
+
+    fn next(&self) -> Option<Instant> {
+        let silent = self.idle.map(|idle| self.silent_since + idle);
+        silent.into_iter().chain(self.oldest).min()
+    }
+
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        moved: bool,
+        half_closed: bool,
+    ) -> Poll<(Side, Reason)> {
+        if moved {
+            self.silent_since = Instant::now();
+        }
+        if half_closed && !self.half_closed {
+            self.half_closed = true;
+            self.idle = Some(self.idle.map_or(HALF_CLOSED, |idle| idle.min(HALF_CLOSED)));
+            self.silent_since = Instant::now();
+            self.timer = self.next().map(|at| Box::pin(sleep_until(at)));
+        }
+        loop {
+            let Some(timer) = &mut self.timer else { return Poll::Pending };
+            ready!(timer.as_mut().poll(cx));
+            let now = Instant::now();
+            if self.oldest.is_some_and(|oldest| oldest <= now) {
+                return Poll::Ready((Side::Gate, Reason::MaxAge));
+            }
+            // The timer is not moved for every byte; it looks when it fires.
+            match self.next() {
+                Some(at) if at > now => self.timer = Some(Box::pin(sleep_until(at))),
+                Some(_) => return Poll::Ready((Side::Gate, Reason::IdleTimeout)),
+                None => self.timer = None,
+            }
+        }
+    }
+}
+
+thread_local! {
+    /// What is read goes through here on its way; nothing stays.
+    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH_BYTES].into());
+}
+
+/// Read at once, and so the most that one direction keeps.
+const SCRATCH_BYTES: usize = 64 * 1024;
+
+/// Reads in a row before other sockets get their turn.
+const ROUNDS: usize = 16;
+
+/// For the last bytes and the ends to be taken when the gate ends a tunnel.
+const ORDERLY: Duration = Duration::from_secs(1);
+
+/// Silence that ends a tunnel of which one side has ended already.
+const HALF_CLOSED: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
+
+    use super::*;
+
+    const LIMITS: TunnelLimits = TunnelLimits { idle_timeout: None, max_age: None };
+
+    fn tunnel(
+        limits: TunnelLimits,
+        early: (&[u8], &[u8]),
+    ) -> (DuplexStream, DuplexStream, tokio::task::JoinHandle<Closed>) {
+        let (client, client_end) = duplex(1024);
+        let (backend, backend_end) = duplex(1024);
+        let client_end = End { stream: client_end, early: early.0.to_vec() };
+        let backend_end = End { stream: backend_end, early: early.1.to_vec() };
+        let running = tokio::spawn(async move {
+            run(client_end, backend_end, &limits, &Drain::new()).await
+        });
+        (client, backend, running)
+    }
+
+    #[tokio::test]
+    async fn early_bytes_come_first_in_both_directions() {
+        let (mut client, mut backend, running) = tunnel(LIMITS, (b"from client,", b"from backend,"));
+        client.write_all(b"more").await.unwrap();
+        backend.write_all(b"more").await.unwrap();
+        client.shutdown().await.unwrap();
+        backend.shutdown().await.unwrap();
+        let (mut at_backend, mut at_client) = (Vec::new(), Vec::new());
+        backend.read_to_end(&mut at_backend).await.unwrap();
+        client.read_to_end(&mut at_client).await.unwrap();
+        assert_eq!(at_backend, b"from client,more");
+        assert_eq!(at_client, b"from backend,more");
+        let closed = running.await.unwrap();
+        assert_eq!((closed.bytes_in, closed.bytes_out), (16, 17));
+    }
+
+    #[tokio::test]
+    async fn half_close_keeps_the_other_direction_open() {
+        let (mut client, mut backend, running) = tunnel(LIMITS, (b"", b""));
+        client.shutdown().await.unwrap();
+        assert_eq!(backend.read(&mut [0; 8]).await.unwrap(), 0);
+        backend.write_all(b"still here").await.unwrap();
+        let mut got = [0; 10];
+        client.read_exact(&mut got).await.unwrap();
+        assert_eq!(&got, b"still here");
+        backend.shutdown().await.unwrap();
+        let closed = running.await.unwrap();
+        assert_eq!((closed.initiator, closed.reason), (Side::Client, Reason::Eof));
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_stops_stops_its_writer() {
+        let (mut client, mut backend, running) = tunnel(LIMITS, (b"", b""));
+        let chunk = [7u8; 4096];
+        let mut accepted = 0usize;
+        // Nobody reads at the backend: the writer must come to a halt within the bounds.
+        while let Ok(written) =
+            timeout(Duration::from_millis(200), client.write(&chunk)).await
+        {
+            accepted += written.unwrap();
+            assert!(accepted <= SCRATCH_BYTES + 8192, "{accepted} bytes and no halt");
+        }
+        client.shutdown().await.ok();
+        let mut all = Vec::new();
+        let reading = backend.read_to_end(&mut all);
+        reading.await.unwrap();
+        assert_eq!(all.len(), accepted, "nothing is lost");
+        drop((client, backend));
+        running.await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_ends_a_tunnel_and_traffic_keeps_it() {
+        let limits =
+            TunnelLimits { idle_timeout: Some(Duration::from_secs(10)), max_age: None };
+        let (mut client, mut backend, running) = tunnel(limits, (b"", b""));
+        let begun = Instant::now();
+        for _ in 0..5 {
+            tokio::time::advance(Duration::from_secs(9)).await;
+            client.write_all(b"x").await.unwrap();
+            backend.read_exact(&mut [0]).await.unwrap();
+        }
+        let closed = running.await.unwrap();
+        assert_eq!((closed.initiator, closed.reason), (Side::Gate, Reason::IdleTimeout));
+        let lived = begun.elapsed().as_secs();
+        assert!((55..=56).contains(&lived), "{lived} s");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn age_ends_a_tunnel_however_busy() {
+        let limits = TunnelLimits {
+            idle_timeout: Some(Duration::from_secs(3600)),
+            max_age: Some(Duration::from_secs(60)),
+        };
+        let (_client, _backend, running) = tunnel(limits, (b"", b""));
+        let closed = running.await.unwrap();
+        assert_eq!((closed.initiator, closed.reason), (Side::Gate, Reason::MaxAge));
+    }
+}
