@@ -3,6 +3,7 @@
 
 pub(crate) mod backends;
 pub mod certs;
+pub mod commands;
 pub mod config;
 pub mod policy;
 pub mod status;

@@ -19,6 +19,7 @@ mod watch;
 pub use dev::{DevError, dev_pair};
 pub use error::{CertError, Problem};
 pub use load::PairFiles;
+pub(crate) use load::{check_pair, parse_chain, read_bounded};
 pub use store::{CertStore, ReloadOutcome};
 pub use summary::CertSummary;
 pub use watch::watch;
