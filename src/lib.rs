@@ -8,6 +8,7 @@ pub mod config;
 pub(crate) mod drain;
 pub mod policy;
 pub mod proxy;
+pub mod runtime;
 pub mod status;
 pub mod telemetry;
 pub(crate) mod tunnel;

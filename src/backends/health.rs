@@ -25,10 +25,13 @@ pub struct HealthCheck {
 }
 
 /// What a run of results in a row makes of a backend. Pure.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Streak {
     successes: u32,
     failures: u32,
+    /// Before that the first result counts, and the first success: nobody waits for a row of them
+    /// at start.
+    was_up: bool,
 }
 
 /// The state a streak asks for.
@@ -48,9 +51,11 @@ impl Streak {
             self.successes = 0;
             self.failures = self.failures.saturating_add(1);
         }
+        let eager = !self.was_up;
+        self.was_up |= success;
         match success {
-            true if self.successes >= check.rise => Turn::Up,
-            false if self.failures >= check.fall => Turn::Down,
+            true if eager || self.successes >= check.rise => Turn::Up,
+            false if eager || self.failures >= check.fall => Turn::Down,
             _ => Turn::Stay,
         }
     }
@@ -67,8 +72,8 @@ pub(crate) fn publish(backends: &Backends, metrics: &Metrics) {
     }
 }
 
-/// Checks every backend until dropped, the first time at once and spread over one interval after
-/// that, so that replicas and backends do not beat in time.
+/// Checks every backend until dropped, the first time at once and then spread over the interval,
+/// so that backends are not all asked in one moment.
 pub(crate) async fn watch(
     backends: Arc<Backends>,
     check: HealthCheck,
@@ -77,8 +82,8 @@ pub(crate) async fn watch(
 ) {
     let count = u32::try_from(backends.iter().count()).unwrap_or(u32::MAX).max(1);
     let checks = backends.iter().zip(0u32..).map(|(backend, at)| {
-        let first = check.interval / count * at;
-        watch_one(&backends, backend, first, check, &resolver, &metrics)
+        let offset = check.interval / count * at;
+        watch_one(&backends, backend, offset, check, &resolver, &metrics)
     });
     futures_util::future::join_all(checks).await;
 }
@@ -86,16 +91,15 @@ pub(crate) async fn watch(
 async fn watch_one(
     backends: &Backends,
     backend: &Backend,
-    first: Duration,
+    offset: Duration,
     check: HealthCheck,
     resolver: &Resolver,
     metrics: &Metrics,
 ) {
-    let mut streak = Streak { successes: 0, failures: 0 };
-    let mut ticks = interval_at(Instant::now() + first, check.interval);
+    let mut streak = Streak::default();
+    let mut ticks = interval_at(Instant::now() + check.interval + offset, check.interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        ticks.tick().await;
         let result = match timeout(check.timeout, connect(backend, resolver)).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(error.to_string()),
@@ -120,6 +124,7 @@ async fn watch_one(
                 ),
             }
         }
+        ticks.tick().await;
     }
 }
 
@@ -141,10 +146,15 @@ mod tests {
             rise: 2,
             fall: 3,
         };
-        let mut streak = Streak { successes: 0, failures: 0 };
-        let results = [false, false, true, false, false, false, true, true];
-        let turns: Vec<Turn> = results.iter().map(|ok| streak.add(*ok, &check)).collect();
         use Turn::{Down, Stay, Up};
-        assert_eq!(turns, [Stay, Stay, Stay, Stay, Stay, Down, Stay, Up]);
+        let turns = |results: &[bool]| -> Vec<Turn> {
+            let mut streak = Streak::default();
+            results.iter().map(|ok| streak.add(*ok, &check)).collect()
+        };
+        assert_eq!(
+            turns(&[true, false, false, true, false, false, false, true, true]),
+            [Up, Stay, Stay, Stay, Stay, Stay, Down, Stay, Up]
+        );
+        assert_eq!(turns(&[false, true, true]), [Down, Up, Up], "nobody waits at start");
     }
 }

@@ -188,11 +188,16 @@ impl Gate {
         admit(&self.rejections, client)
     }
 
-    /// Forgets idle clients and brings the limiter's gauges up to date.
+    /// Lets the limiter forget idle clients.
     pub(crate) fn tidy(&self) {
+        self.quota().sweep(self.now());
+    }
+
+    /// Brings the limiter's figures up to date.
+    pub(crate) fn refresh_metrics(&self) {
         let mut quota = self.quota();
-        quota.sweep(self.now());
-        self.metrics.ratelimit_tracked_clients.set(quota.tracked() as i64);
+        let tracked = i64::try_from(quota.tracked()).unwrap_or(i64::MAX);
+        self.metrics.ratelimit_tracked_clients.set(tracked);
         self.metrics.ratelimit_evictions.inc_by(quota.take_evicted());
     }
 }

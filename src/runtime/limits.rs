@@ -1,0 +1,44 @@
+//! How many connections fit: each takes two descriptors, one to the client and one to the backend.
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use crate::proxy::accept::BEYOND_MAX;
+
+/// Raises the soft limit on open files to the hard one, as nginx and HAProxy do, and returns how
+/// many connections are held at once: what was asked for, or what fits.
+pub(crate) fn connections_max(asked: Option<usize>) -> usize {
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current < limit.maximum {
+        // Where it cannot be raised, the old one counts.
+        let _ = setrlimit(
+            Resource::Nofile,
+            Rlimit { current: limit.maximum, maximum: limit.maximum },
+        );
+    }
+    asked.unwrap_or_else(|| fitting(files()))
+}
+
+/// The limit on open files, or a million where there is none.
+pub(crate) fn files() -> usize {
+    let current = getrlimit(Resource::Nofile).current;
+    current.and_then(|files| usize::try_from(files).ok()).unwrap_or(1 << 20)
+}
+
+/// Connections that fit into so many files.
+pub(crate) fn fitting(files: usize) -> usize {
+    (files.saturating_sub(RESERVED_FILES + BEYOND_MAX) / 2).max(1)
+}
+
+/// Listeners, epoll instances, certificates, health checks, pooled connections.
+const RESERVED_FILES: usize = 136;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_connection_takes_two_files() {
+        assert_eq!(fitting(20_000), 9_900);
+        assert_eq!(fitting(100), 1);
+    }
+}

@@ -1,0 +1,337 @@
+//! A running gate: listeners bound, workers and services started, signals awaited, the way down.
+
+mod banner;
+mod limits;
+
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+pub use crate::runtime::banner::Banner;
+
+use crate::backends::health::{self, HealthCheck};
+use crate::backends::set::Backends;
+use crate::certs::{self, CertStore};
+use crate::drain::{Drain, DrainTimes, Phase};
+use crate::proxy::accept::{self, Workers};
+use crate::proxy::{Gate, GateSettings, redirect};
+use crate::status::{self, Check, Status};
+use crate::telemetry::clock;
+use crate::telemetry::metrics::Metrics;
+
+/// What is to run: the configuration's working parts.
+pub struct Plan {
+    /// Where TLS is spoken.
+    pub https: Vec<SocketAddr>,
+    /// Where plain HTTP is sent to https.
+    pub http_redirect: Option<SocketAddr>,
+    /// Where probes and metrics are answered.
+    pub status: Option<SocketAddr>,
+    /// Whether the gate is ready only while a backend is up.
+    pub require_backend: bool,
+    /// What is served.
+    pub certificates: Arc<CertStore>,
+    /// Between two looks at the certificates' content.
+    pub reload_interval: Duration,
+    /// What every connection goes through.
+    pub gate: GateSettings,
+    /// How backends are checked; `None` takes them all for up.
+    pub health: Option<HealthCheck>,
+    /// Bounds of the way down.
+    pub drain: DrainTimes,
+    /// Connections at once; `None` follows the file limit.
+    pub connections_max: Option<usize>,
+    /// Threads that carry connections.
+    pub workers: usize,
+    /// What a person sees at start.
+    pub banner: Banner,
+}
+
+/// Why a gate could not run.
+#[derive(Debug)]
+pub enum RunError {
+    /// An address could not be bound.
+    Bind(SocketAddr, io::Error),
+    /// The system gave no thread, timer or signal.
+    System(io::Error),
+}
+
+impl fmt::Display for RunError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bind(address, error) => {
+                write!(f, "cannot listen on {address}: {error}")?;
+                match error.kind() {
+                    io::ErrorKind::PermissionDenied if address.port() < 1024 => {
+                        f.write_str("; ports below 1024 need CAP_NET_BIND_SERVICE")
+                    }
+                    io::ErrorKind::AddrInUse => f.write_str("; another process listens there"),
+                    _ => Ok(()),
+                }
+            }
+            Self::System(error) => write!(f, "the system refused: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for RunError {}
+
+/// A gate that serves.
+pub struct Running {
+    addresses: Addresses,
+    gate: Arc<Gate>,
+    drain_times: DrainTimes,
+    reload: Arc<Notify>,
+    services: Vec<JoinHandle<()>>,
+}
+
+/// Where a gate listens, with the ports that the system chose.
+#[derive(Clone, Debug)]
+pub struct Addresses {
+    /// TLS.
+    pub https: Vec<SocketAddr>,
+    /// Redirects.
+    pub http_redirect: Option<SocketAddr>,
+    /// Probes and metrics.
+    pub status: Option<SocketAddr>,
+}
+
+/// Binds everything, then starts everything: either all of it runs or nothing does.
+///
+/// # Errors
+/// When an address cannot be bound, or the system gives no thread.
+pub fn start(plan: Plan, metrics: &Arc<Metrics>) -> Result<Running, RunError> {
+    let connections_max = limits::connections_max(plan.connections_max);
+    let https = plan.https.iter().map(|at| bind(*at)).collect::<Result<Vec<_>, _>>()?;
+    let redirect = plan.http_redirect.map(bind).transpose()?;
+    let status_listener = plan.status.map(bind).transpose()?;
+    let addresses = Addresses {
+        https: https.iter().map(local).collect::<Result<_, _>>()?,
+        http_redirect: redirect.as_ref().map(local).transpose()?,
+        status: status_listener.as_ref().map(local).transpose()?,
+    };
+    let drain = Drain::new();
+    let gate = Arc::new(Gate::new(plan.gate, Arc::clone(metrics), Arc::clone(&drain)));
+    let workers = Workers::start(&gate, plan.workers, connections_max).map_err(RunError::System)?;
+    let workers = Arc::new(workers);
+    let reload = Arc::new(Notify::new());
+    plan.banner.announce(&addresses, &gate.backends, connections_max);
+
+    let mut services = Vec::new();
+    health::publish(&gate.backends, metrics);
+    if let Some(check) = plan.health {
+        let (backends, resolver) = (Arc::clone(&gate.backends), Arc::clone(&gate.resolver));
+        let watching = health::watch(backends, check, resolver, Arc::clone(metrics));
+        services.push(tokio::spawn(watching));
+    }
+    services.push(tokio::spawn(certs::watch(
+        Arc::clone(&plan.certificates),
+        plan.reload_interval,
+        Arc::clone(&reload),
+        Arc::clone(metrics),
+        std::future::pending(),
+    )));
+    for listener in https {
+        let workers = Arc::clone(&workers);
+        services.push(tokio::spawn(async move {
+            if let Err(error) = accept::run(listener, workers).await {
+                tracing::error!(event = "log", "a listener ended: {error}");
+            }
+        }));
+    }
+    if let Some(listener) = redirect {
+        let listener = asynchronous(listener)?;
+        let https_port = addresses.https.first().map_or(443, SocketAddr::port);
+        let drain = Arc::clone(&drain);
+        services.push(tokio::spawn(async move {
+            redirect::serve(listener, https_port, drain.reached(Phase::Draining)).await;
+        }));
+    }
+    let readiness = Readiness {
+        certificates: plan.certificates,
+        backends: Arc::clone(&gate.backends),
+        require_backend: plan.require_backend,
+        drain,
+        workers,
+    };
+    let readiness = Arc::new(readiness);
+    services.push(tokio::spawn(announce_ready(Arc::clone(&readiness))));
+    services.push(tokio::spawn(tidy(Arc::clone(&gate))));
+    if let Some(listener) = status_listener {
+        let listener = asynchronous(listener)?;
+        let tidied = Arc::clone(&gate);
+        let status = Arc::new(Status {
+            metrics: Arc::clone(metrics),
+            ready: Box::new(move || readiness.checks()),
+            before_metrics: Box::new(move || tidied.refresh_metrics()),
+        });
+        services.push(tokio::spawn(status::serve(listener, status, std::future::pending())));
+    }
+    let drain_times = plan.drain;
+    Ok(Running { addresses, gate, drain_times, reload, services })
+}
+
+impl Running {
+    /// Where it listens.
+    #[must_use]
+    pub fn addresses(&self) -> &Addresses {
+        &self.addresses
+    }
+
+    /// Serves until SIGTERM or SIGINT, then drains; a second one ends the drain at once. SIGHUP
+    /// reloads the certificates.
+    ///
+    /// # Errors
+    /// When the system gives no signal handlers.
+    pub async fn until_signalled(self) -> Result<(), RunError> {
+        let handler = |kind| signal(kind).map_err(RunError::System);
+        let mut terminate = handler(SignalKind::terminate())?;
+        let mut interrupt = handler(SignalKind::interrupt())?;
+        let mut hang_up = handler(SignalKind::hangup())?;
+        let name = loop {
+            tokio::select! {
+                _ = terminate.recv() => break "SIGTERM",
+                _ = interrupt.recv() => break "SIGINT",
+                _ = hang_up.recv() => self.reload.notify_one(),
+            }
+        };
+        tokio::select! {
+            () = self.drain(name) => {}
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        self.end();
+        Ok(())
+    }
+
+    /// Goes down in order: not ready, wait, close the listeners, wait for the sockets, cut the rest.
+    pub async fn drain(&self, signal: &'static str) {
+        let (gate, times) = (&self.gate, self.drain_times);
+        gate.metrics.draining.set(1);
+        tracing::info!(
+            event = "drain.started",
+            signal,
+            sockets = gate.drain.live(),
+            "draining: not ready from now on"
+        );
+        gate.drain.advance(Phase::Announced);
+        // With nobody connected there is still a load balancer that has to notice.
+        tokio::time::sleep(times.delay).await;
+        gate.drain.advance(Phase::Draining);
+        let ended = timeout(times.timeout, gate.drain.empty()).await;
+        let left = gate.drain.live();
+        if ended.is_err() {
+            gate.drain.advance(Phase::Cutting);
+            let _ = timeout(CUTTING, gate.drain.empty()).await;
+        }
+        tracing::info!(event = "drain.finished", sockets_cut = left, "drained");
+    }
+
+    /// Ends what is left and says so.
+    fn end(self) {
+        for service in &self.services {
+            service.abort();
+        }
+        tracing::info!(event = "gate.stopped", "stopped");
+    }
+}
+
+/// What `/readyz` looks at.
+struct Readiness {
+    certificates: Arc<CertStore>,
+    backends: Arc<Backends>,
+    require_backend: bool,
+    drain: Arc<Drain>,
+    workers: Arc<Workers>,
+}
+
+impl Readiness {
+    fn checks(&self) -> Vec<Check> {
+        let (all, up) = self.backends.counts();
+        let failing = |fails: bool, why: &dyn Fn() -> String| fails.then(why);
+        let draining = self.drain.phase() >= Phase::Announced;
+        let expired = !self.certificates.any_valid(clock::wall());
+        let full = self.workers.fullness();
+        vec![
+            // They are bound before anything is served here.
+            Check { name: "listeners", failing: None },
+            Check {
+                name: "certificate",
+                failing: failing(expired, &|| "the default certificate is not valid".to_owned()),
+            },
+            Check {
+                name: "backend",
+                failing: failing(self.require_backend && up == 0, &|| {
+                    format!("none of {all} is up")
+                }),
+            },
+            Check { name: "drain", failing: failing(draining, &|| "draining".to_owned()) },
+            Check {
+                name: "connections",
+                failing: failing(full >= FULL, &|| {
+                    format!("{:.0} % of the limit", full * 100.0)
+                }),
+            },
+        ]
+    }
+}
+
+/// Says once that the gate is ready.
+async fn announce_ready(readiness: Arc<Readiness>) {
+    let mut looks = tokio::time::interval(READY_LOOKS);
+    loop {
+        looks.tick().await;
+        if readiness.checks().iter().all(|check| check.failing.is_none()) {
+            tracing::info!(event = "gate.ready", "ready");
+            return;
+        }
+    }
+}
+
+/// Lets the limiter forget idle clients.
+async fn tidy(gate: Arc<Gate>) {
+    let mut rounds = tokio::time::interval(TIDY);
+    loop {
+        rounds.tick().await;
+        gate.tidy();
+    }
+}
+
+/// Where IPv6 is not to be had, `[::]` means everybody over IPv4.
+fn bind(address: SocketAddr) -> Result<TcpListener, RunError> {
+    let bound = match (accept::bind(address), address.ip()) {
+        (Err(error), IpAddr::V6(any))
+            if any.is_unspecified() && error.kind() != io::ErrorKind::AddrInUse =>
+        {
+            accept::bind(SocketAddr::from(([0, 0, 0, 0], address.port()))).map_err(|_| error)
+        }
+        (bound, _) => bound,
+    };
+    bound.map_err(|error| RunError::Bind(address, error))
+}
+
+fn local(listener: &TcpListener) -> Result<SocketAddr, RunError> {
+    listener.local_addr().map_err(RunError::System)
+}
+
+fn asynchronous(listener: TcpListener) -> Result<tokio::net::TcpListener, RunError> {
+    tokio::net::TcpListener::from_std(listener).map_err(RunError::System)
+}
+
+/// From here on, as a share of the connection limit, the gate is not ready.
+const FULL: f64 = 0.98;
+
+const READY_LOOKS: Duration = Duration::from_millis(50);
+
+/// Between two sweeps of the limiter's table.
+const TIDY: Duration = Duration::from_secs(10);
+
+/// For tunnels to end in order once they are cut.
+const CUTTING: Duration = Duration::from_secs(2);
