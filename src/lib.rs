@@ -3,6 +3,7 @@
 
 pub(crate) mod backends;
 pub mod certs;
+pub mod cli;
 pub mod commands;
 pub mod config;
 pub(crate) mod drain;

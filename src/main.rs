@@ -1,1 +1,7 @@
-fn main() {}
+//! The `wsgate` binary: flags → configuration → runtime → exit code.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    wsgate::cli::main()
+}

@@ -3,13 +3,14 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::LookupIpStrategy;
 
 use crate::backends::set::{Backend, Host};
 
-/// A resolver that caches answers for their TTL. One for the whole process.
+/// A resolver that keeps answers for their TTL, and 5 s at most. One for the whole process.
 pub(crate) struct Resolver(Option<TokioResolver>);
 
 impl Resolver {
@@ -17,7 +18,11 @@ impl Resolver {
     /// addresses go on working.
     pub(crate) fn from_system() -> Self {
         let resolver = TokioResolver::builder_tokio().and_then(|mut builder| {
-            builder.options_mut().ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
+            let options = builder.options_mut();
+            options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
+            // Docker's name server says 600 s of a container that may be replaced in one.
+            options.positive_max_ttl = Some(KEPT);
+            options.negative_max_ttl = Some(KEPT);
             builder.build()
         });
         Self(resolver.ok())
@@ -51,3 +56,5 @@ impl Resolver {
         Ok(found)
     }
 }
+
+const KEPT: Duration = Duration::from_secs(5);

@@ -25,7 +25,7 @@ pub struct Backend {
 pub enum Host {
     /// A literal address.
     Address(IpAddr),
-    /// A DNS name, resolved at each connect (answers are cached for their TTL).
+    /// A DNS name, resolved at each connect (answers are kept for 5 s at most).
     Name(String),
 }
 

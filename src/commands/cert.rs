@@ -8,6 +8,11 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use crate::certs::{self, CertSummary, DevError, PairFiles, dev_pair};
+use crate::cli::Settings;
+use crate::commands::check::report;
+use crate::commands::load::load;
+use crate::commands::{DONE, FAILED, print};
+use crate::telemetry::clock;
 
 /// What `cert show` found.
 #[derive(Debug)]
@@ -16,6 +21,45 @@ pub struct Shown {
     pub text: String,
     /// How many `error:` lines are in it; the exit code is 0 without any.
     pub errors: usize,
+}
+
+/// `wsgate cert show`: the chains that are named, or those of the configuration.
+pub fn show_command(cert: &[PathBuf], key: Option<PathBuf>, settings: &Settings) -> u8 {
+    let pairs: Vec<(PathBuf, Option<PathBuf>)> = match cert {
+        [] => match load(settings) {
+            Err(errors) => return report(&errors),
+            Ok(loaded) => loaded
+                .file
+                .tls
+                .certificates
+                .into_iter()
+                .map(|pair| (pair.cert, Some(pair.key)))
+                .collect(),
+        },
+        [one] => vec![(one.clone(), key)],
+        several => several.iter().map(|cert| (cert.clone(), None)).collect(),
+    };
+    if pairs.is_empty() {
+        eprintln!("error: name a certificate file, or set tls.certificates");
+        return FAILED;
+    }
+    let shown = show(&pairs, clock::wall());
+    print(&shown.text);
+    if shown.errors == 0 { DONE } else { FAILED }
+}
+
+/// `wsgate cert dev`.
+pub fn dev_command(out: &Path, mut names: Vec<String>, days: u32, force: bool) -> u8 {
+    if names.is_empty() {
+        names = ["localhost", "127.0.0.1", "::1"].map(str::to_owned).to_vec();
+    }
+    match dev(out, &names, days, force, clock::wall()) {
+        Ok(text) => print(&text),
+        Err(error) => {
+            eprintln!("error: {error}");
+            FAILED
+        }
+    }
 }
 
 /// Describes each chain in `pairs` as of `now`, and whether the key, where one is given, belongs to

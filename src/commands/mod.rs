@@ -1,3 +1,25 @@
-//! What the commands do, one file a command: values in, text out. Flags and exit codes are `cli`'s.
+//! What the commands do, one file a command. Each returns its exit code; flags are `cli`'s.
 
 pub mod cert;
+pub mod check;
+pub mod demo;
+pub mod healthcheck;
+mod load;
+pub mod run;
+
+use std::io::Write as _;
+
+/// Stopped cleanly.
+pub(crate) const DONE: u8 = 0;
+
+/// Could not run, or the answer is no.
+pub(crate) const FAILED: u8 = 1;
+
+/// The configuration is wrong (sysexits.h: EX_CONFIG).
+pub(crate) const CONFIG: u8 = 78;
+
+/// Prints `text` to standard output; a reader that has gone has seen enough.
+pub(crate) fn print(text: &str) -> u8 {
+    let _ = std::io::stdout().write_all(text.as_bytes());
+    DONE
+}

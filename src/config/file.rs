@@ -324,7 +324,7 @@ impl Default for Forward {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Http {
-    /// Whether they go to the backends. Default true; false answers them 400.
+    /// Whether they go to the backends. Default true; false answers them 404.
     pub enabled: bool,
 }
 
@@ -369,7 +369,7 @@ impl Default for Status {
     }
 }
 
-/// What is written to standard output.
+/// What is written to standard error.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Log {

@@ -5,6 +5,7 @@
 //! where they were written, and it stops at the first problem.
 
 pub mod addresses;
+mod build;
 mod de;
 pub mod error;
 pub mod file;
@@ -21,6 +22,7 @@ mod yaml;
 #[cfg(test)]
 mod tests;
 
+pub use build::{build, log_settings};
 pub use error::ConfigError;
 pub use file::File;
 pub use show::{schema, show};

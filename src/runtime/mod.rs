@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-pub use crate::runtime::banner::Banner;
+pub use crate::runtime::banner::{Audience, Banner};
 
 use crate::backends::health::{self, HealthCheck};
 use crate::backends::set::Backends;

@@ -1,0 +1,48 @@
+//! `wsgate check` and `wsgate config show`: what the configuration says, without running it.
+
+use crate::cli::Settings;
+use crate::commands::load::load;
+use crate::commands::{CONFIG, DONE, print};
+use crate::config::{self, ConfigError};
+use crate::telemetry::clock;
+
+/// Finds every error; certificates are read and compared with their keys.
+pub fn check(settings: &Settings) -> u8 {
+    let loaded = match load(settings) {
+        Ok(loaded) => loaded,
+        Err(errors) => return report(&errors),
+    };
+    match config::build(&loaded.file, loaded.source.as_ref(), clock::wall()) {
+        Ok(plan) => {
+            for warning in &plan.banner.warnings {
+                eprintln!("warning: {warning}");
+            }
+            let backends = loaded.file.upstreams.servers.len();
+            print(&format!("{}: good, {backends} backends\n", loaded.name))
+        }
+        Err(errors) => report(&errors),
+    }
+}
+
+/// Prints what is in force as YAML.
+pub fn show(settings: &Settings) -> u8 {
+    match load(settings) {
+        Ok(loaded) => print(&config::show(&loaded.file)),
+        Err(errors) => report(&errors),
+    }
+}
+
+/// Prints every error to standard error.
+pub(super) fn report(errors: &[ConfigError]) -> u8 {
+    for error in errors {
+        eprintln!("{error}");
+    }
+    match errors.len() {
+        0 => DONE,
+        1 => CONFIG,
+        count => {
+            eprintln!("error: {count} errors in the configuration");
+            CONFIG
+        }
+    }
+}

@@ -1,0 +1,42 @@
+//! `wsgate healthcheck`: for containers that have no shell.
+
+use std::time::Duration;
+
+use crate::cli::Settings;
+use crate::commands::check::report;
+use crate::commands::load::load;
+use crate::commands::{DONE, FAILED};
+use crate::config::addresses::ListenAddr;
+use crate::status;
+
+/// Asks `/readyz` of `listener`, or of the configuration's status listener.
+pub fn ask(listener: Option<ListenAddr>, settings: &Settings) -> u8 {
+    let listener = match listener {
+        Some(listener) => listener,
+        None => match load(settings) {
+            Err(errors) => return report(&errors),
+            Ok(loaded) => match loaded.file.status.listen {
+                Some(listener) => listener,
+                None => {
+                    eprintln!("error: status.listen is null: nobody can be asked");
+                    return FAILED;
+                }
+            },
+        },
+    };
+    let asked = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| error.to_string())
+        .and_then(|runtime| runtime.block_on(status::healthcheck(listener.get(), LIMIT)));
+    match asked {
+        Ok(()) => DONE,
+        Err(error) => {
+            eprintln!("error: {error}");
+            FAILED
+        }
+    }
+}
+
+/// For the whole question.
+const LIMIT: Duration = Duration::from_secs(3);

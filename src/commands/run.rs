@@ -1,0 +1,45 @@
+//! `wsgate run`: configuration, log, runtime, in this order.
+
+use std::sync::Arc;
+
+use crate::cli::Settings;
+use crate::commands::check::report;
+use crate::commands::load::load;
+use crate::commands::{DONE, FAILED};
+use crate::config;
+use crate::runtime::{self, RunError};
+use crate::telemetry::metrics::Metrics;
+use crate::telemetry::{clock, log};
+
+/// Runs the gate until it is told to stop.
+pub fn run(settings: &Settings) -> u8 {
+    let loaded = match load(settings) {
+        Ok(loaded) => loaded,
+        Err(errors) => return report(&errors),
+    };
+    let mut plan = match config::build(&loaded.file, loaded.source.as_ref(), clock::wall()) {
+        Ok(plan) => plan,
+        Err(errors) => return report(&errors),
+    };
+    plan.banner.config = loaded.name;
+    let metrics = Arc::new(Metrics::new());
+    let log = log::init(config::log_settings(&loaded.file), &metrics);
+    let served = serve(plan, &metrics);
+    // The last lines are written before the process ends.
+    drop(log);
+    match served {
+        Ok(()) => DONE,
+        Err(error) => {
+            eprintln!("error: {error}");
+            FAILED
+        }
+    }
+}
+
+fn serve(plan: runtime::Plan, metrics: &Arc<Metrics>) -> Result<(), RunError> {
+    let services = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    services.map_err(RunError::System)?.block_on(async {
+        let running = runtime::start(plan, metrics)?;
+        running.until_signalled().await
+    })
+}
