@@ -24,7 +24,7 @@ RUN --mount=type=cache,id=wsgate-registry,target=/usr/local/cargo/registry,shari
     esac; \
     RUSTFLAGS="-C target-feature=+crt-static" \
       cargo build --release --locked --target "$target" --bin wsgate; \
-    mkdir -p /out/wsgate-tls; \
+    mkdir -p /out/etc/wsgate /out/wsgate-tls; \
     cp "target/$target/release/wsgate" /out/wsgate
 
 FROM scratch
@@ -33,6 +33,7 @@ LABEL org.opencontainers.image.title="wsgate" \
       org.opencontainers.image.licenses="MIT OR Apache-2.0"
 COPY LICENSE-MIT LICENSE-APACHE /licenses/
 COPY --from=build --chmod=0555 /out/wsgate /wsgate
+COPY --from=build /out/etc /etc
 # The home of the certificates. Its owner is what a fresh named volume mounted here inherits.
 COPY --from=build --chown=65532:65532 /out/wsgate-tls /etc/wsgate-tls
 USER 65532:65532
