@@ -13,7 +13,8 @@ COPY Cargo.toml Cargo.lock ./
 COPY src src
 COPY config config
 # The target is named so that crt-static reaches the program only: procedural macros are shared
-# libraries and cannot be linked statically.
+# libraries and cannot be linked statically. Touched, because the cached target would take a source
+# that is older than itself for unchanged.
 RUN --mount=type=cache,id=wsgate-registry,target=/usr/local/cargo/registry,sharing=locked \
     --mount=type=cache,id=wsgate-target,target=/src/target,sharing=locked \
     set -eu; \
@@ -22,6 +23,7 @@ RUN --mount=type=cache,id=wsgate-registry,target=/usr/local/cargo/registry,shari
       arm64) target=aarch64-unknown-linux-gnu ;; \
       *) echo "no target for architecture ${TARGETARCH}" >&2; exit 1 ;; \
     esac; \
+    touch src/lib.rs src/main.rs; \
     RUSTFLAGS="-C target-feature=+crt-static" \
       cargo build --release --locked --target "$target" --bin wsgate; \
     mkdir -p /out/etc/wsgate /out/wsgate-tls; \
