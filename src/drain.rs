@@ -38,10 +38,7 @@ pub struct DrainTimes {
 
 impl Drain {
     pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Self {
-            phase: watch::Sender::new(Phase::Serving),
-            live: watch::Sender::new(0),
-        })
+        Arc::new(Self { phase: watch::Sender::new(Phase::Serving), live: watch::Sender::new(0) })
     }
 
     pub(crate) fn phase(&self) -> Phase {

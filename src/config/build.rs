@@ -21,7 +21,7 @@ use crate::policy::client::TrustedProxies;
 use crate::policy::headers::{ForwardedProto, Forwarding, SecurityHeaders};
 use crate::policy::origin::{MissingOrigin, OriginPolicy, OriginRule};
 use crate::policy::quota::{Bucket, QuotaLimits};
-use crate::proxy::tls::{self, Terminator, TlsSettings, known_suites};
+use crate::proxy::tls::{self, Terminator, TlsSettings};
 use crate::proxy::{AccessLog, ClientIpLog, GateSettings, UpstreamTimes};
 use crate::runtime::{Audience, Banner, Plan};
 use crate::telemetry::log::{self, LogSettings};
@@ -198,28 +198,24 @@ fn backends(file: &File) -> Backends {
 }
 
 fn tls_settings(file: &File) -> TlsSettings {
-    let known = known_suites();
-    let named = |name: &str| {
-        known.iter().map(|suite| suite.suite()).find(|suite| suite.as_str() == Some(name))
-    };
-    // RFC 8446 spells TLS 1.3 suites TLS_*, rustls TLS13_*.
-    let suite = |name: &str| named(name).or_else(|| named(&name.replacen("TLS_", "TLS13_", 1)));
     TlsSettings {
         min_version: match file.tls.min_version {
             MinVersion::Tls13 => tls::MinVersion::Tls13,
             MinVersion::Tls12 => tls::MinVersion::Tls12,
         },
-        ciphers: file.tls.suites().iter().filter_map(|cipher| suite(cipher.as_str())).collect(),
+        ciphers: file
+            .tls
+            .suites()
+            .iter()
+            .filter_map(|cipher| tls::suite_named(cipher.as_str()))
+            .collect(),
         handshake_timeout: file.listen.handshake_timeout.get(),
     }
 }
 
 /// The certificates of the files, or one made in memory; problems come with the path of the key
 /// that names the file.
-fn certificates(
-    file: &File,
-    now: SystemTime,
-) -> Result<Arc<CertStore>, Vec<(String, String)>> {
+fn certificates(file: &File, now: SystemTime) -> Result<Arc<CertStore>, Vec<(String, String)>> {
     if file.tls.certificates.is_empty() {
         let names = ["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
         return CertStore::self_signed(&names, now)

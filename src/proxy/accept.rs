@@ -76,7 +76,8 @@ impl Workers {
         count: usize,
         connections_max: usize,
     ) -> io::Result<Self> {
-        let workers = (0..count.max(1)).map(|n| Worker::start(gate, n)).collect::<Result<_, _>>()?;
+        let workers =
+            (0..count.max(1)).map(|n| Worker::start(gate, n)).collect::<Result<_, _>>()?;
         gate.metrics.connections_limit.set(i64::try_from(connections_max).unwrap_or(i64::MAX));
         Ok(Self {
             workers,
@@ -95,7 +96,8 @@ impl Workers {
     /// Hands a socket to the worker with the fewest; beyond every bound it is closed at once.
     fn give(&self, stream: TcpStream, peer: SocketAddr) {
         let metrics = &self.gate.metrics;
-        let within = Share::take(&self.within, self.connections_max).map(|s| (s, Admission::Within));
+        let within =
+            Share::take(&self.within, self.connections_max).map(|s| (s, Admission::Within));
         let share = within
             .or_else(|| Share::take(&self.beyond, BEYOND_MAX).map(|s| (s, Admission::Beyond)));
         let Some((share, admission)) = share else {

@@ -7,7 +7,10 @@ use crate::policy::head::BadHead;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Chunked {
     /// In a size line: digits so far, and their value.
-    Size { digits: u8, value: u64 },
+    Size {
+        digits: u8,
+        value: u64,
+    },
     /// The LF of a size line is due.
     SizeEnd(u64),
     /// In the data of a chunk.
@@ -16,7 +19,11 @@ pub(crate) enum Chunked {
     DataCr,
     DataLf,
     /// In the trailer section: bytes so far, bytes of this line, whether a CR was the last.
-    Trailer { total: u16, line: u16, cr: bool },
+    Trailer {
+        total: u16,
+        line: u16,
+        cr: bool,
+    },
     /// Behind the last byte of the body.
     Done,
 }

@@ -239,9 +239,7 @@ impl AccessLog {
                 let [a, b, c, _] = v4.octets();
                 IpAddr::from([a, b, c, 0])
             }
-            (ClientIpLog::Masked, IpAddr::V6(v6)) => {
-                IpAddr::V6((v6.to_bits() >> 80 << 80).into())
-            }
+            (ClientIpLog::Masked, IpAddr::V6(v6)) => IpAddr::V6((v6.to_bits() >> 80 << 80).into()),
         }
     }
 }

@@ -120,7 +120,8 @@ impl Terminator {
 }
 
 static TLS13_ALONE: &[&SupportedProtocolVersion] = &[&rustls::version::TLS13];
-static TLS12_TOO: &[&SupportedProtocolVersion] = &[&rustls::version::TLS13, &rustls::version::TLS12];
+static TLS12_TOO: &[&SupportedProtocolVersion] =
+    &[&rustls::version::TLS13, &rustls::version::TLS12];
 
 /// aws-lc-rs with these suites in this order, and its key exchanges, X25519MLKEM768 first.
 fn provider(ciphers: &[CipherSuite]) -> CryptoProvider {
@@ -131,10 +132,21 @@ fn provider(ciphers: &[CipherSuite]) -> CryptoProvider {
     provider
 }
 
-/// Every suite that can be configured, by its IANA name.
+/// A suite's name as IANA registers it; rustls spells those of TLS 1.3 in its own way.
+fn iana_name(suite: SupportedCipherSuite) -> &'static str {
+    match suite.suite() {
+        CipherSuite::TLS13_AES_256_GCM_SHA384 => "TLS_AES_256_GCM_SHA384",
+        CipherSuite::TLS13_AES_128_GCM_SHA256 => "TLS_AES_128_GCM_SHA256",
+        CipherSuite::TLS13_CHACHA20_POLY1305_SHA256 => "TLS_CHACHA20_POLY1305_SHA256",
+        other => other.as_str().unwrap_or("unknown"),
+    }
+}
+
+/// The suite of that IANA name, when this build has it.
 #[must_use]
-pub fn known_suites() -> Vec<SupportedCipherSuite> {
-    aws_lc_rs::ALL_CIPHER_SUITES.to_vec()
+pub fn suite_named(name: &str) -> Option<CipherSuite> {
+    let mut known = aws_lc_rs::ALL_CIPHER_SUITES.iter();
+    known.find(|suite| iana_name(**suite) == name).map(|suite| suite.suite())
 }
 
 impl TlsInfo {
@@ -146,10 +158,7 @@ impl TlsInfo {
                 Some(ProtocolVersion::TLSv1_2) => "1.2",
                 _ => "unknown",
             },
-            cipher: session
-                .negotiated_cipher_suite()
-                .and_then(|suite| suite.suite().as_str())
-                .unwrap_or("unknown"),
+            cipher: session.negotiated_cipher_suite().map_or("unknown", iana_name),
             server_name: session.server_name().map(Into::into),
             resumed: session.handshake_kind() == Some(HandshakeKind::Resumed),
         }

@@ -167,12 +167,7 @@ pub(crate) fn client(connection: &Connection, head: &request::Parts) -> Client {
 }
 
 /// Turns the client's fields into the backend's, and the target into origin-form.
-pub(crate) fn strip_and_vouch(
-    gate: &Gate,
-    head: &mut request::Parts,
-    client: &Client,
-    kind: Kind,
-) {
+pub(crate) fn strip_and_vouch(gate: &Gate, head: &mut request::Parts, client: &Client, kind: Kind) {
     let forged = gate.forwarding.upstream(&mut head.headers, client, kind);
     if forged == Forged::Stripped {
         gate.metrics.forwarded_headers_stripped.inc();

@@ -44,10 +44,7 @@ pub(crate) enum Answer {
 ///
 /// # Cancel safety
 /// Dropping the future closes the connection.
-pub(crate) async fn dial(
-    gate: &Gate,
-    key: Key,
-) -> Result<(TcpStream, Arc<Backend>), Rejection> {
+pub(crate) async fn dial(gate: &Gate, key: Key) -> Result<(TcpStream, Arc<Backend>), Rejection> {
     let mut rejection = Rejection::NoBackend;
     for backend in gate.backends.order(key).take(1 + gate.upstream.retries) {
         match connect(gate, backend).await {

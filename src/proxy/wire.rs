@@ -72,9 +72,14 @@ pub(crate) struct Wire<S> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     /// Part of a head, of which so many bytes were scanned.
-    Head { scanned: usize },
+    Head {
+        scanned: usize,
+    },
     /// The rest of a judged head, then what follows it.
-    Judged { left: usize, then: Body },
+    Judged {
+        left: usize,
+        then: Body,
+    },
     Body(Body),
     /// Refused: nothing more is read.
     Refused,

@@ -10,10 +10,8 @@ pub(crate) fn connections_max(asked: Option<usize>) -> usize {
     let limit = getrlimit(Resource::Nofile);
     if limit.current < limit.maximum {
         // Where it cannot be raised, the old one counts.
-        let _ = setrlimit(
-            Resource::Nofile,
-            Rlimit { current: limit.maximum, maximum: limit.maximum },
-        );
+        let _ =
+            setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
     }
     asked.unwrap_or_else(|| fitting(files()))
 }

@@ -275,9 +275,7 @@ impl Readiness {
             Check { name: "drain", failing: failing(draining, &|| "draining".to_owned()) },
             Check {
                 name: "connections",
-                failing: failing(full >= FULL, &|| {
-                    format!("{:.0} % of the limit", full * 100.0)
-                }),
+                failing: failing(full >= FULL, &|| format!("{:.0} % of the limit", full * 100.0)),
             },
         ]
     }

@@ -325,15 +325,15 @@ mod tests {
         let (backend, backend_end) = duplex(1024);
         let client_end = End { stream: client_end, early: early.0.to_vec() };
         let backend_end = End { stream: backend_end, early: early.1.to_vec() };
-        let running = tokio::spawn(async move {
-            run(client_end, backend_end, &limits, &Drain::new()).await
-        });
+        let running =
+            tokio::spawn(async move { run(client_end, backend_end, &limits, &Drain::new()).await });
         (client, backend, running)
     }
 
     #[tokio::test]
     async fn early_bytes_come_first_in_both_directions() {
-        let (mut client, mut backend, running) = tunnel(LIMITS, (b"from client,", b"from backend,"));
+        let (mut client, mut backend, running) =
+            tunnel(LIMITS, (b"from client,", b"from backend,"));
         client.write_all(b"more").await.unwrap();
         backend.write_all(b"more").await.unwrap();
         client.shutdown().await.unwrap();
@@ -367,9 +367,7 @@ mod tests {
         let chunk = [7u8; 4096];
         let mut accepted = 0usize;
         // Nobody reads at the backend: the writer must come to a halt within the bounds.
-        while let Ok(written) =
-            timeout(Duration::from_millis(200), client.write(&chunk)).await
-        {
+        while let Ok(written) = timeout(Duration::from_millis(200), client.write(&chunk)).await {
             accepted += written.unwrap();
             assert!(accepted <= SCRATCH_BYTES + 8192, "{accepted} bytes and no halt");
         }
@@ -384,8 +382,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn silence_ends_a_tunnel_and_traffic_keeps_it() {
-        let limits =
-            TunnelLimits { idle_timeout: Some(Duration::from_secs(10)), max_age: None };
+        let limits = TunnelLimits { idle_timeout: Some(Duration::from_secs(10)), max_age: None };
         let (mut client, mut backend, running) = tunnel(limits, (b"", b""));
         let begun = Instant::now();
         for _ in 0..5 {
