@@ -102,6 +102,7 @@ pub struct Demo {
 }
 
 #[derive(Debug, Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "made once")]
 enum Config {
     /// JSON Schema of wsgate.yaml, for editors
     Schema,
@@ -112,6 +113,7 @@ enum Config {
 }
 
 #[derive(Debug, Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "made once")]
 enum Cert {
     /// Names, validity and fingerprint of chains, and whether the key fits
     Show {

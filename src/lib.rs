@@ -1,7 +1,6 @@
 //! wsgate, a TLS edge for WebSocket applications.
-#![allow(dead_code)]
 
-pub(crate) mod backends;
+pub mod backends;
 pub mod certs;
 pub mod cli;
 pub mod commands;

@@ -135,7 +135,7 @@ mod tests {
         let own = backends.order(key).next().unwrap();
         assert!(own.set_up(false));
         assert!(!own.set_up(false));
-        let mut expected = all_up.clone();
+        let mut expected = all_up;
         expected.rotate_left(1);
         assert_eq!(names(&backends), expected);
         assert_eq!(backends.counts(), (5, 4));

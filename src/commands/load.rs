@@ -18,7 +18,7 @@ pub(super) struct Loaded {
 
 /// Reads the file that is named, or the first of the usual ones, and lays the flags over it.
 pub(super) fn load(settings: &Settings) -> Result<Loaded, Vec<ConfigError>> {
-    let found = find(settings).map_err(|error| vec![error])?;
+    let found = find(settings).map_err(|error| vec![*error])?;
     let mut loaded = match found {
         Some((path, text)) => {
             let name = path.display().to_string();
@@ -36,20 +36,20 @@ pub(super) fn load(settings: &Settings) -> Result<Loaded, Vec<ConfigError>> {
     Ok(loaded)
 }
 
-fn find(settings: &Settings) -> Result<Option<(PathBuf, String)>, ConfigError> {
+fn find(settings: &Settings) -> Result<Option<(PathBuf, String)>, Box<ConfigError>> {
     let read = |path: &Path| match std::fs::read_to_string(path) {
         Ok(text) => Ok(Some((path.to_owned(), text))),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => {
             let message = format!("cannot read `{}`: {error}", path.display());
-            Err(ConfigError::setting("--config", message))
+            Err(Box::new(ConfigError::setting("--config", message)))
         }
     };
     match &settings.config {
         Some(path) => match read(path)? {
             None => {
                 let message = format!("there is no file `{}`", path.display());
-                Err(ConfigError::setting("--config", message))
+                Err(Box::new(ConfigError::setting("--config", message)))
             }
             found => Ok(found),
         },

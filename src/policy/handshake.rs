@@ -83,7 +83,7 @@ pub(crate) fn attempted(headers: &HeaderMap) -> bool {
         .get_all(UPGRADE)
         .into_iter()
         .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
-        .any(|token| speaks_of_websocket(token))
+        .any(speaks_of_websocket)
         || headers.contains_key(SEC_WEBSOCKET_KEY)
         || headers.contains_key(SEC_WEBSOCKET_VERSION)
 }

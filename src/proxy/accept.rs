@@ -3,15 +3,14 @@
 //! that socket ever has.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use prometheus::IntGauge;
-use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
-use tokio::io::unix::AsyncFd;
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::sync::mpsc;
 
 use crate::drain::{Live, Phase, Share};
@@ -161,7 +160,6 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
         socket.set_only_v6(false)?;
     }
     socket.set_reuse_address(true)?;
-    socket.set_nonblocking(true)?;
     // Accepted sockets inherit these.
     socket.set_tcp_nodelay(true)?;
     let keepalive = TcpKeepalive::new()
@@ -174,25 +172,38 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-/// Accepts until the gate drains. An error never ends it: a peer's reset is nothing, exhaustion
-/// waits for something to be given back.
-pub(crate) async fn run(listener: TcpListener, workers: Arc<Workers>) -> io::Result<()> {
-    let listener = AsyncFd::new(listener)?;
+/// Starts a thread that accepts until the gate drains, and returns what waits for the drain. A
+/// thread, because a blocking accept is one system call a socket and registers it nowhere.
+///
+/// # Errors
+/// When the system gives no thread.
+pub(crate) fn start(
+    listener: TcpListener,
+    workers: Arc<Workers>,
+) -> io::Result<impl Future<Output = ()> + Send + 'static> {
     let drain = Arc::clone(&workers.gate.drain);
-    let mut draining = std::pin::pin!(drain.reached(Phase::Draining));
+    let listening = listener.try_clone()?;
+    thread::Builder::new().name("accept".to_owned()).spawn(move || accept(&listener, &workers))?;
+    Ok(async move {
+        drain.reached(Phase::Draining).await;
+        // Wakes the thread up, and from now on the kernel refuses who comes.
+        if let Err(error) = SockRef::from(&listening).shutdown(Shutdown::Both) {
+            tracing::warn!("a listener could not be closed: {error}");
+        }
+    })
+}
+
+/// An error never ends it: a peer's reset is nothing, exhaustion waits for something to be given
+/// back.
+fn accept(listener: &TcpListener, workers: &Workers) {
     loop {
-        let mut ready = tokio::select! {
-            biased;
-            () = &mut draining => return Ok(()),
-            ready = listener.readable() => ready?,
-        };
-        match ready.try_io(|listener| listener.get_ref().accept()) {
-            Err(_would_block) => {}
-            Ok(Ok((stream, peer))) => workers.give(stream, peer),
-            Ok(Err(error)) if is_the_peers(&error) => {}
-            Ok(Err(error)) => {
-                tracing::error!(event = "log", "accept failed, trying again: {error}");
-                tokio::time::sleep(EXHAUSTED_PAUSE).await;
+        match listener.accept() {
+            Ok((stream, peer)) => workers.give(stream, peer),
+            Err(_) if workers.gate.drain.phase() >= Phase::Draining => return,
+            Err(error) if is_the_peers(&error) => {}
+            Err(error) => {
+                tracing::error!("accept failed, trying again: {error}");
+                thread::sleep(EXHAUSTED_PAUSE);
             }
         }
     }

@@ -24,7 +24,7 @@ pub(crate) struct ConnectionId {
 
 /// Where connection ids come from.
 #[derive(Debug)]
-pub struct ConnectionIds {
+pub(crate) struct ConnectionIds {
     process: u32,
     next: AtomicU64,
 }

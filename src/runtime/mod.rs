@@ -139,12 +139,8 @@ pub fn start(plan: Plan, metrics: &Arc<Metrics>) -> Result<Running, RunError> {
         std::future::pending(),
     )));
     for listener in https {
-        let workers = Arc::clone(&workers);
-        services.push(tokio::spawn(async move {
-            if let Err(error) = accept::run(listener, workers).await {
-                tracing::error!(event = "log", "a listener ended: {error}");
-            }
-        }));
+        let accepting = accept::start(listener, Arc::clone(&workers)).map_err(RunError::System)?;
+        services.push(tokio::spawn(accepting));
     }
     if let Some(listener) = redirect {
         let listener = asynchronous(listener)?;
@@ -320,7 +316,8 @@ fn local(listener: &TcpListener) -> Result<SocketAddr, RunError> {
 }
 
 fn asynchronous(listener: TcpListener) -> Result<tokio::net::TcpListener, RunError> {
-    tokio::net::TcpListener::from_std(listener).map_err(RunError::System)
+    let unblocked = listener.set_nonblocking(true);
+    unblocked.and_then(|()| tokio::net::TcpListener::from_std(listener)).map_err(RunError::System)
 }
 
 /// From here on, as a share of the connection limit, the gate is not ready.
