@@ -213,11 +213,11 @@ Usage: wsgate [run] [-c FILE] [--upstreams A,B] [OPTIONS]
        wsgate demo | check | config | cert | healthcheck | completions | version
 
 Options (all of them: --help; the rest is in the file: wsgate config default):
-  -c, --config FILE       configuration [./wsgate.yaml, then /etc/wsgate/wsgate.yaml]
+  -c, --config FILE       [./wsgate.yaml, then /etc/wsgate/wsgate.yaml]
       --upstreams A,B     backends as HOST:PORT
       --listen ADDR       where TLS is spoken [[::]:8443]
       --tls-cert F --tls-key F
-                          certificate chain and key, PEM; reloaded when they change
+                          chain and key, PEM; reloaded when they change
       --origin O          an Origin that may connect [same-origin]
       --trust CIDR        whose X-Forwarded-* fields are believed [nobody's]
       --hash KEY          client_ip, cookie:NAME, header:NAME, query:NAME or path
