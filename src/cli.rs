@@ -220,7 +220,7 @@ Options (all of them: --help; the rest is in the file: wsgate config default):
                           chain and key, PEM; reloaded when they change
       --origin O          an Origin that may connect [same-origin]
       --trust CIDR        whose X-Forwarded-* fields are believed [nobody's]
-      --hash KEY          client_ip, cookie:NAME, header:NAME, query:NAME or path
+      --hash KEY          client_ip, cookie:N, header:N, query:N or path
       --log-format F      json, text or auto
       --log-level L       error, warn, info, debug or trace
 

@@ -45,7 +45,7 @@ pub(super) fn outcome(outcome: &ReloadOutcome, asked: bool, metrics: &Metrics) {
             tracing::error!(
                 event = "tls.cert.reload_failed",
                 file = %files.cert.display(),
-                reason = %reason.join("; "),
+                "error.message" = %reason.join("; "),
                 "certificate not reloaded, the old one stays"
             );
         }
@@ -56,7 +56,7 @@ pub(super) fn outcome(outcome: &ReloadOutcome, asked: bool, metrics: &Metrics) {
 pub(super) fn watch_failed(error: &notify::Error) {
     tracing::warn!(
         event = "tls.cert.watch_failed",
-        reason = %error,
+        "error.message" = %error,
         "certificate directories cannot be watched, changes are found by the poll"
     );
 }
