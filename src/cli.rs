@@ -61,7 +61,7 @@ pub struct Settings {
     /// Backends as HOST:PORT, separated by commas
     #[arg(long, value_name = "A,B", value_delimiter = ',', env = "WSGATE_UPSTREAMS")]
     pub upstreams: Vec<ServerAddr>,
-    /// Where TLS is spoken [default: [::]:8443]
+    /// Where TLS is spoken [default: `[::]:8443`]
     #[arg(long, value_name = "ADDR", value_delimiter = ',', env = "WSGATE_LISTEN")]
     pub listen: Vec<ListenAddr>,
     /// Certificate chain, PEM

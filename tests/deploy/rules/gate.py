@@ -1,5 +1,6 @@
 """Every wsgate.yaml that ships, read by the gate itself. $WSGATE names the program."""
 
+import re
 import os
 import tempfile
 from pathlib import Path
@@ -37,7 +38,7 @@ def each(root, judge):
             return output.splitlines()
         for name, text in shipped(root):
             file = Path(directory, "wsgate.yaml")
-            file.write_text(text.replace("/etc/wsgate-tls/", f"{directory}/"))
+            file.write_text(served_from(text, directory))
             code, output = judge(file)
             if code != 0:
                 found.append(f"{name}: {output}")
@@ -61,3 +62,10 @@ def schema(root):
 
 
 RULES = {"wsgate.yaml: wsgate check": check, "wsgate.yaml: schema": schema}
+
+
+def served_from(text, directory):
+    """The same configuration with every certificate and key taken from `directory`."""
+    for key, file in (("cert", "tls.crt"), ("key", "tls.key")):
+        text = re.sub(rf"(\b{key}: *)/[^\s,}}]+", rf"\g<1>{directory}/{file}", text)
+    return text
