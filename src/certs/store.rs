@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
+use rustls::pki_types::CertificateDer;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use tokio::sync::Notify;
@@ -141,6 +142,13 @@ impl CertStore {
     #[must_use]
     pub fn summaries(&self) -> Vec<CertSummary> {
         self.served.load().pairs().iter().map(|pair| pair.summary.clone()).collect()
+    }
+
+    /// The default certificate itself, without its chain.
+    pub(crate) fn default_certificate(&self) -> Option<CertificateDer<'static>> {
+        let served = self.served.load();
+        let chain = &served.pairs().first()?.certified.cert;
+        chain.first().cloned()
     }
 
     /// A sentence for each served certificate that clients refuse at `now`.
