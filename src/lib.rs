@@ -5,6 +5,7 @@ pub mod certs;
 pub mod cli;
 pub mod commands;
 pub mod config;
+pub(crate) mod demo;
 pub(crate) mod drain;
 pub mod policy;
 pub mod proxy;
