@@ -1,6 +1,6 @@
 //! The certificates the gate serves: read, check, choose by name, watch, swap.
 //!
-//! [`CertStore`] holds the pairs now served and answers rustls; [`mod@watch`] keeps it in step with the
+//! [`CertStore`] holds the pairs now served and answers rustls; `watch` keeps it in step with the
 //! files. A change is judged whole before it is served: a pair that is half-written, mismatched,
 //! expired or gone leaves the old one in place. TLS itself (versions, suites, tickets) is `proxy`'s.
 

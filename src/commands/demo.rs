@@ -59,10 +59,10 @@ async fn perform(demo: &Demo) -> Result<bool, DemoError> {
     }
     let inviting = async { print(&invitation(listening, stage.backends.len())) };
     // In this order, so that Ctrl-C is heard by the time a person reads of it.
-    let (served, _) = tokio::join!(biased; running.until_signalled(), inviting);
+    tokio::join!(biased; running.until_signalled(), inviting);
     // The last lines are written before the process ends.
     drop(log);
-    served.map(|()| true).map_err(DemoError::Run)
+    Ok(true)
 }
 
 async fn bind(backends: u8) -> io::Result<Vec<Echo>> {

@@ -40,6 +40,7 @@ fn serve(plan: runtime::Plan, metrics: &Arc<Metrics>) -> Result<(), RunError> {
     let services = tokio::runtime::Builder::new_current_thread().enable_all().build();
     services.map_err(RunError::System)?.block_on(async {
         let running = runtime::start(plan, metrics)?;
-        running.until_signalled().await
+        running.until_signalled().await;
+        Ok(())
     })
 }

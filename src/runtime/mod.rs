@@ -9,7 +9,7 @@ use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -89,7 +89,25 @@ pub struct Running {
     gate: Arc<Gate>,
     drain_times: DrainTimes,
     reload: Arc<Notify>,
+    signals: Signals,
     services: Vec<JoinHandle<()>>,
+}
+
+/// Installed before the gate says that it runs: who reads that may send one at once.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    fn install() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hang_up: signal(SignalKind::hangup())?,
+        })
+    }
 }
 
 /// Where a gate listens, with the ports that the system chose.
@@ -108,6 +126,7 @@ pub struct Addresses {
 /// # Errors
 /// When an address cannot be bound, or the system gives no thread.
 pub fn start(plan: Plan, metrics: &Arc<Metrics>) -> Result<Running, RunError> {
+    let signals = Signals::install().map_err(RunError::System)?;
     let connections_max = limits::connections_max(plan.connections_max);
     let https = plan.https.iter().map(|at| bind(*at)).collect::<Result<Vec<_>, _>>()?;
     let redirect = plan.http_redirect.map(bind).transpose()?;
@@ -171,7 +190,7 @@ pub fn start(plan: Plan, metrics: &Arc<Metrics>) -> Result<Running, RunError> {
         services.push(tokio::spawn(status::serve(listener, status, std::future::pending())));
     }
     let drain_times = plan.drain;
-    Ok(Running { addresses, gate, drain_times, reload, services })
+    Ok(Running { addresses, gate, drain_times, reload, signals, services })
 }
 
 impl Running {
@@ -183,51 +202,22 @@ impl Running {
 
     /// Serves until SIGTERM or SIGINT, then drains; a second one ends the drain at once. SIGHUP
     /// reloads the certificates.
-    ///
-    /// # Errors
-    /// When the system gives no signal handlers.
-    pub async fn until_signalled(self) -> Result<(), RunError> {
-        let handler = |kind| signal(kind).map_err(RunError::System);
-        let mut terminate = handler(SignalKind::terminate())?;
-        let mut interrupt = handler(SignalKind::interrupt())?;
-        let mut hang_up = handler(SignalKind::hangup())?;
+    pub async fn until_signalled(mut self) {
         let name = loop {
             tokio::select! {
-                _ = terminate.recv() => break "SIGTERM",
-                _ = interrupt.recv() => break "SIGINT",
-                _ = hang_up.recv() => self.reload.notify_one(),
+                _ = self.signals.terminate.recv() => break "SIGTERM",
+                _ = self.signals.interrupt.recv() => break "SIGINT",
+                _ = self.signals.hang_up.recv() => self.reload.notify_one(),
             }
         };
+        let Signals { terminate, interrupt, .. } = &mut self.signals;
+        let (gate, times) = (&self.gate, self.drain_times);
         tokio::select! {
-            () = self.drain(name) => {}
+            () = drain(gate, times, name) => {}
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
         self.end();
-        Ok(())
-    }
-
-    /// Goes down in order: not ready, wait, close the listeners, wait for the sockets, cut the rest.
-    pub async fn drain(&self, signal: &'static str) {
-        let (gate, times) = (&self.gate, self.drain_times);
-        gate.metrics.draining.set(1);
-        tracing::info!(
-            event = "drain.started",
-            signal,
-            sockets = gate.drain.live(),
-            "draining: not ready from now on"
-        );
-        gate.drain.advance(Phase::Announced);
-        // With nobody connected there is still a load balancer that has to notice.
-        tokio::time::sleep(times.delay).await;
-        gate.drain.advance(Phase::Draining);
-        let ended = timeout(times.timeout, gate.drain.empty()).await;
-        let left = gate.drain.live();
-        if ended.is_err() {
-            gate.drain.advance(Phase::Cutting);
-            let _ = timeout(CUTTING, gate.drain.empty()).await;
-        }
-        tracing::info!(event = "drain.finished", sockets_cut = left, "drained");
     }
 
     /// Ends what is left and says so.
@@ -237,6 +227,28 @@ impl Running {
         }
         tracing::info!(event = "gate.stopped", "stopped");
     }
+}
+
+/// Goes down in order: not ready, wait, close the listeners, wait for the sockets, cut the rest.
+async fn drain(gate: &Gate, times: DrainTimes, signal: &'static str) {
+    gate.metrics.draining.set(1);
+    tracing::info!(
+        event = "drain.started",
+        signal,
+        sockets = gate.drain.live(),
+        "draining: not ready from now on"
+    );
+    gate.drain.advance(Phase::Announced);
+    // With nobody connected there is still a load balancer that has to notice.
+    tokio::time::sleep(times.delay).await;
+    gate.drain.advance(Phase::Draining);
+    let ended = timeout(times.timeout, gate.drain.empty()).await;
+    let left = gate.drain.live();
+    if ended.is_err() {
+        gate.drain.advance(Phase::Cutting);
+        let _ = timeout(CUTTING, gate.drain.empty()).await;
+    }
+    tracing::info!(event = "drain.finished", sockets_cut = left, "drained");
 }
 
 /// What `/readyz` looks at.
