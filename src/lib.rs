@@ -12,4 +12,5 @@ pub mod proxy;
 pub mod runtime;
 pub mod status;
 pub mod telemetry;
+pub mod tls;
 pub(crate) mod tunnel;

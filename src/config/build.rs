@@ -21,10 +21,10 @@ use crate::policy::client::TrustedProxies;
 use crate::policy::headers::{ForwardedProto, Forwarding, SecurityHeaders};
 use crate::policy::origin::{MissingOrigin, OriginPolicy, OriginRule};
 use crate::policy::quota::{Bucket, QuotaLimits};
-use crate::proxy::tls::{self, Terminator, TlsSettings};
 use crate::proxy::{AccessLog, ClientIpLog, GateSettings, UpstreamTimes};
 use crate::runtime::{Audience, Banner, Plan};
 use crate::telemetry::log::{self, LogSettings};
+use crate::tls::{self, Terminator, TlsSettings};
 use crate::tunnel::TunnelLimits;
 
 /// Builds the working parts of `file`. `source` is where it was written, for the places of errors

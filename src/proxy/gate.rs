@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use tokio::net::TcpStream;
 use tokio::time::Instant;
-use tokio_rustls::server::TlsStream;
 
 use crate::backends::resolve::Resolver;
 use crate::backends::set::Backends;
@@ -18,10 +17,10 @@ use crate::policy::origin::OriginPolicy;
 use crate::policy::quota::{ClientKey, Quota, QuotaLimits};
 use crate::proxy::accept::Admission;
 use crate::proxy::session::{ConnectionId, ConnectionIds};
-use crate::proxy::tls::{Terminator, TlsInfo};
 use crate::proxy::wire::WireLimits;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::sample::Sampler;
+use crate::tls::{Terminator, TlsInfo, TlsStream};
 use crate::tunnel::TunnelLimits;
 
 /// The working parts, as the configuration asks for them.
@@ -145,7 +144,7 @@ impl Gate {
         &self,
         tcp: TcpStream,
         peer: SocketAddr,
-    ) -> Option<(TlsStream<TcpStream>, TlsInfo)> {
+    ) -> Option<(TlsStream, TlsInfo)> {
         let begun = Instant::now();
         let shaken = self.terminator.handshake(tcp).await;
         self.metrics.tls_handshake_duration.observe(begun.elapsed().as_secs_f64());

@@ -14,9 +14,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::Service;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
-use tokio_rustls::server::TlsStream;
 
 use crate::drain::Phase;
 use crate::policy::handshake::{self, BodyHint};
@@ -30,12 +28,12 @@ use crate::proxy::session::Session;
 use crate::proxy::upgrade::{self, Pending};
 use crate::proxy::wire::{InFlight, InFlightGuard, Wire};
 use crate::telemetry::{clock, redact};
-use crate::tunnel::End;
+use crate::tls::TlsStream;
+use crate::tunnel::{BackendEnd, Ends};
 
 /// Both ends of a tunnel, with hyper gone.
 pub(crate) struct Upgraded {
-    pub(crate) client: End<TlsStream<TcpStream>>,
-    pub(crate) backend: End<TcpStream>,
+    pub(crate) ends: Ends<TlsStream, BackendEnd>,
     pub(crate) session: Session,
 }
 
@@ -44,7 +42,7 @@ pub(crate) struct Upgraded {
 /// # Cancel safety
 /// Dropping the future closes the connection.
 pub(crate) async fn serve(
-    stream: TlsStream<TcpStream>,
+    stream: TlsStream,
     connection: Arc<Connection>,
     pool: Pool,
 ) -> Option<Upgraded> {
@@ -83,8 +81,9 @@ pub(crate) async fn serve(
     if let (Ok(()), Slot::Ready(opened)) = (&ended, std::mem::take(&mut *lock(&pending))) {
         // Nothing behind an opening handshake reaches hyper; were it otherwise, its part is first.
         early.splice(0..0, parts.read_buf.iter().copied());
-        let (backend, session) = opened.opened(&connection);
-        return Some(Upgraded { client: End { stream, early }, backend, session });
+        let (backend, from_backend, session) = opened.opened(&connection);
+        let ends = Ends { client: stream, backend, from_client: early, from_backend };
+        return Some(Upgraded { ends, session });
     }
     drop(parts.service);
     if let Some(rejection) = refusal {

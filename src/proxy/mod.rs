@@ -9,7 +9,6 @@ mod http;
 mod pool;
 pub mod redirect;
 mod session;
-pub mod tls;
 mod upgrade;
 mod upstream;
 mod wire;
@@ -42,10 +41,10 @@ pub(crate) async fn serve(
     let Some((stream, tls)) = Box::pin(gate.shake_hands(tcp, peer)).await else { return };
     let connection = Arc::new(Connection::new(gate, peer, tls, permit.admission()));
     let served = Box::pin(http::serve(stream, Arc::clone(&connection), pool)).await;
-    if let Some(Upgraded { client, backend, session }) = served {
+    if let Some(Upgraded { ends, session }) = served {
         let gate = Arc::clone(&connection.gate);
         drop(connection);
-        let closed = tunnel::run(client, backend, &gate.tunnel, &gate.drain).await;
+        let closed = tunnel::run(ends, &gate.tunnel, &gate.drain).await;
         session.close(&closed);
     }
     drop(permit);

@@ -25,7 +25,7 @@ use crate::proxy::session::{Opening, Session};
 use crate::proxy::upstream::{self, Answer};
 use crate::proxy::wire::InFlightGuard;
 use crate::telemetry::metrics::Metrics;
-use crate::tunnel::End;
+use crate::tunnel::BackendEnd;
 
 /// A backend that waits for the client to get its 101.
 pub(crate) struct Pending {
@@ -40,11 +40,11 @@ pub(crate) struct Pending {
 
 impl Pending {
     /// The 101 has gone to the client.
-    pub(crate) fn opened(self, connection: &Connection) -> (End<TcpStream>, Session) {
+    pub(crate) fn opened(self, connection: &Connection) -> (BackendEnd, Vec<u8>, Session) {
         self.outcome.is(ACCEPTED);
         connection.gate.metrics.upgrade_duration.observe(self.begun.elapsed().as_secs_f64());
         let session = Session::open(connection, self.backend, self.slot, &self.opening);
-        (End { stream: self.stream, early: self.early.into() }, session)
+        (BackendEnd::new(self.stream), self.early.into(), session)
     }
 }
 

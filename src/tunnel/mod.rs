@@ -1,10 +1,12 @@
 //! After the 101: bytes both ways until a close, a limit or a drain. What the bytes mean is none of
 //! its business yet.
 
+mod end;
 mod relay;
 
 use std::time::Duration;
 
+pub(crate) use crate::tunnel::end::BackendEnd;
 pub(crate) use crate::tunnel::relay::run;
 
 /// Bounds of one tunnel, `limits.*`.
@@ -16,11 +18,12 @@ pub struct TunnelLimits {
     pub max_age: Option<Duration>,
 }
 
-/// One end of a tunnel.
-pub(crate) struct End<S> {
-    pub(crate) stream: S,
-    /// What came from it behind the handshake; the other end gets it first.
-    pub(crate) early: Vec<u8>,
+/// Two ends, and what came from each behind the handshake: the other gets it first.
+pub(crate) struct Ends<C, B> {
+    pub(crate) client: C,
+    pub(crate) backend: B,
+    pub(crate) from_client: Vec<u8>,
+    pub(crate) from_backend: Vec<u8>,
 }
 
 /// Whose doing something was.

@@ -1,6 +1,5 @@
-//! Bytes both ways: back-pressure, half-close, silence, age, drain. A direction holds bytes of its
-//! own only while the other end does not take them; reading goes through a scratch buffer of the
-//! thread.
+//! Bytes both ways: back-pressure, half-close, silence, age, drain. What is read goes through a
+//! scratch buffer of the thread and is given on at once; nothing is held here.
 
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
@@ -9,31 +8,27 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use crate::drain::{Drain, Phase};
-use crate::tunnel::{Closed, End, Reason, Side, TunnelLimits};
+use crate::tls::Ingested;
+use crate::tunnel::end::End;
+use crate::tunnel::{Closed, Ends, Reason, Side, TunnelLimits};
 
 /// Carries bytes between the ends until both have ended, or something ends them.
 ///
 /// # Cancel safety
 /// Dropping the future closes both ends without a word.
-pub(crate) async fn run<C, B>(
-    client: End<C>,
-    backend: End<B>,
+pub(crate) async fn run<C: End, B: End>(
+    ends: Ends<C, B>,
     limits: &TunnelLimits,
     drain: &Drain,
-) -> Closed
-where
-    C: AsyncRead + AsyncWrite + Unpin,
-    B: AsyncRead + AsyncWrite + Unpin,
-{
+) -> Closed {
     let mut tunnel = Tunnel {
-        inbound: Pipe::new(client.early),
-        outbound: Pipe::new(backend.early),
-        client: client.stream,
-        backend: backend.stream,
+        inbound: Pipe::new(ends.from_client),
+        outbound: Pipe::new(ends.from_backend),
+        client: ends.client,
+        backend: ends.backend,
         first_end: None,
     };
     let mut clock = Clock::start(limits);
@@ -53,7 +48,7 @@ where
     };
     if initiator == Side::Gate {
         // What was written is on its way; an orderly end lets it arrive.
-        let orderly = async { tokio::join!(tunnel.client.shutdown(), tunnel.backend.shutdown()) };
+        let orderly = poll_fn(|cx| tunnel.poll_orderly(cx));
         let _ = timeout(ORDERLY, orderly).await;
     }
     let (bytes_in, bytes_out) = (tunnel.inbound.bytes, tunnel.outbound.bytes);
@@ -70,11 +65,7 @@ struct Tunnel<C, B> {
     first_end: Option<Side>,
 }
 
-impl<C, B> Tunnel<C, B>
-where
-    C: AsyncRead + AsyncWrite + Unpin,
-    B: AsyncRead + AsyncWrite + Unpin,
-{
+impl<C: End, B: End> Tunnel<C, B> {
     fn bytes(&self) -> u64 {
         self.inbound.bytes + self.outbound.bytes
     }
@@ -98,13 +89,19 @@ where
             _ => Poll::Pending,
         }
     }
+
+    /// Ends both directions; an end that fails has ended.
+    fn poll_orderly(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let client = self.client.poll_end(cx).is_ready();
+        let backend = self.backend.poll_end(cx).is_ready();
+        if client && backend { Poll::Ready(()) } else { Poll::Pending }
+    }
 }
 
 /// One direction.
 struct Pipe {
-    /// Read, and not yet taken by the other end: `unsent[sent..]`. No memory when empty.
-    unsent: Vec<u8>,
-    sent: usize,
+    /// What came behind the handshake and has not been given yet.
+    early: Vec<u8>,
     bytes: u64,
     /// The source has ended.
     ended: bool,
@@ -129,28 +126,24 @@ impl Broken {
 
 impl Pipe {
     fn new(early: Vec<u8>) -> Self {
-        let bytes = early.len() as u64;
-        Self { unsent: early, sent: 0, bytes, ended: false, done: false }
+        Self { early, bytes: 0, ended: false, done: false }
     }
 
     /// Moves bytes until one side would block. Ready once the end has been passed on.
-    fn poll<R, W>(
+    fn poll(
         &mut self,
         cx: &mut Context<'_>,
-        source: &mut R,
-        sink: &mut W,
-    ) -> Poll<Result<(), Broken>>
-    where
-        R: AsyncRead + Unpin,
-        W: AsyncWrite + Unpin,
-    {
+        source: &mut impl End,
+        sink: &mut impl End,
+    ) -> Poll<Result<(), Broken>> {
         if self.done {
             return Poll::Ready(Ok(()));
         }
         for _ in 0..ROUNDS {
-            ready!(self.poll_unsent(cx, sink)).map_err(|error| Broken::Sink(reason(&error)))?;
+            // Nothing is read while the sink has not taken all of what was read before.
+            ready!(sink.poll_gone(cx)).map_err(|error| Broken::Sink(reason(&error)))?;
             if self.ended {
-                let shut = ready!(Pin::new(&mut *sink).poll_shutdown(cx));
+                let shut = ready!(sink.poll_end(cx));
                 self.done = true;
                 // A sink that is gone already has noticed by itself.
                 return Poll::Ready(match shut {
@@ -161,18 +154,14 @@ impl Pipe {
                 });
             }
             let moved = SCRATCH.with_borrow_mut(|scratch| {
-                let mut room = ReadBuf::new(scratch);
-                match ready!(Pin::new(&mut *source).poll_read(cx, &mut room)) {
-                    Ok(()) => {}
-                    // A client that closes TCP without close_notify has ended all the same: the
-                    // end of a WebSocket is told by its own Close frame.
-                    Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {}
-                    Err(error) => return Poll::Ready(Err(Broken::Source(reason(&error)))),
-                }
-                let read = room.filled();
-                self.ended = read.is_empty();
-                self.bytes += read.len() as u64;
-                Poll::Ready(self.offer(cx, sink, read))
+                scratch.clear();
+                ready!(self.poll_take(cx, source, scratch))
+                    .map_err(|error| Broken::Source(reason(&error)))?;
+                self.bytes += scratch.len() as u64;
+                Poll::Ready(match scratch.is_empty() {
+                    true => Ok(()),
+                    false => sink.give(cx, scratch).map_err(|error| Broken::Sink(reason(&error))),
+                })
             });
             ready!(moved)?;
         }
@@ -181,44 +170,19 @@ impl Pipe {
         Poll::Pending
     }
 
-    /// Writes what the sink takes now and keeps the rest.
-    fn offer<W: AsyncWrite + Unpin>(
+    fn poll_take(
         &mut self,
         cx: &mut Context<'_>,
-        sink: &mut W,
-        mut bytes: &[u8],
-    ) -> Result<(), Broken> {
-        while !bytes.is_empty() {
-            match Pin::new(&mut *sink).poll_write(cx, bytes) {
-                Poll::Ready(Ok(0)) => return Err(Broken::Sink(Reason::Error)),
-                Poll::Ready(Ok(written)) => bytes = &bytes[written..],
-                Poll::Ready(Err(error)) => return Err(Broken::Sink(reason(&error))),
-                Poll::Pending => {
-                    self.unsent = bytes.to_vec();
-                    self.sent = 0;
-                    break;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Ready when the sink has taken everything, ciphertext included: only then is more read.
-    fn poll_unsent<W: AsyncWrite + Unpin>(
-        &mut self,
-        cx: &mut Context<'_>,
-        sink: &mut W,
+        source: &mut impl End,
+        scratch: &mut Vec<u8>,
     ) -> Poll<io::Result<()>> {
-        while self.sent < self.unsent.len() {
-            let polled = Pin::new(&mut *sink).poll_write(cx, &self.unsent[self.sent..]);
-            match ready!(polled)? {
-                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                written => self.sent += written,
-            }
+        if !self.early.is_empty() {
+            scratch.append(&mut self.early);
+            self.early = Vec::new();
+            return Poll::Ready(Ok(()));
         }
-        self.unsent = Vec::new();
-        self.sent = 0;
-        Pin::new(sink).poll_flush(cx)
+        self.ended = ready!(source.poll_take(cx, scratch))? == Ingested::End;
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -294,7 +258,7 @@ impl Clock {
 
 thread_local! {
     /// What is read goes through here on its way; nothing stays.
-    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH_BYTES].into());
+    static SCRATCH: RefCell<Vec<u8>> = RefCell::new(Vec::with_capacity(SCRATCH_BYTES));
 }
 
 /// Read at once, and so the most that one direction keeps.
@@ -314,6 +278,7 @@ mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
 
     use super::*;
+    use crate::tunnel::end::Plain;
 
     const LIMITS: TunnelLimits = TunnelLimits { idle_timeout: None, max_age: None };
 
@@ -323,10 +288,13 @@ mod tests {
     ) -> (DuplexStream, DuplexStream, tokio::task::JoinHandle<Closed>) {
         let (client, client_end) = duplex(1024);
         let (backend, backend_end) = duplex(1024);
-        let client_end = End { stream: client_end, early: early.0.to_vec() };
-        let backend_end = End { stream: backend_end, early: early.1.to_vec() };
-        let running =
-            tokio::spawn(async move { run(client_end, backend_end, &limits, &Drain::new()).await });
+        let ends = Ends {
+            client: Plain::new(client_end),
+            backend: Plain::new(backend_end),
+            from_client: early.0.to_vec(),
+            from_backend: early.1.to_vec(),
+        };
+        let running = tokio::spawn(async move { run(ends, &limits, &Drain::new()).await });
         (client, backend, running)
     }
 

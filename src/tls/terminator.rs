@@ -1,21 +1,23 @@
-//! The TLS side of a client connection: what is offered, one handshake under one deadline, and
-//! why one failed. Which certificate is served is `certs`' business.
+//! What is offered to clients, and one handshake under one deadline.
 
+use std::cell::Cell;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::server::ResolvesServerCert;
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
 use rustls::{
-    AlertDescription, CipherSuite, HandshakeKind, InvalidMessage, PeerIncompatible,
-    ProtocolVersion, ServerConfig, SupportedCipherSuite, SupportedProtocolVersion,
+    CipherSuite, CommonState, HandshakeKind, ProtocolVersion, ServerConfig, SupportedCipherSuite,
+    SupportedProtocolVersion,
 };
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-use tokio_rustls::TlsAcceptor;
-use tokio_rustls::server::TlsStream;
+
+use crate::tls::failure::TlsFailure;
+use crate::tls::stream::TlsStream;
 
 /// What is offered, `tls.*`.
 #[derive(Clone, Debug)]
@@ -40,7 +42,7 @@ pub enum MinVersion {
 /// Ends TLS on accepted connections. Cheap to clone.
 #[derive(Clone)]
 pub struct Terminator {
-    acceptor: TlsAcceptor,
+    config: Arc<ServerConfig>,
     handshake_timeout: Duration,
 }
 
@@ -52,19 +54,6 @@ pub(crate) struct TlsInfo {
     pub(crate) cipher: &'static str,
     pub(crate) server_name: Option<Box<str>>,
     pub(crate) resumed: bool,
-}
-
-/// Why a handshake failed: the label of `wsgate_tls_handshake_failures_total`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum TlsFailure {
-    ProtocolVersion,
-    Cipher,
-    Sni,
-    ClientCert,
-    Alert,
-    Timeout,
-    Eof,
-    Other,
 }
 
 impl Terminator {
@@ -82,18 +71,16 @@ impl Terminator {
                 MinVersion::Tls12 => TLS12_TOO,
             })?
             .with_no_client_auth()
-            .with_cert_resolver(certificates);
+            .with_cert_resolver(Arc::new(Listening(certificates)));
         // T2: the server's order decides.
         config.ignore_client_order = true;
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        // T3; curl --http1.0 offers nothing but the older name.
+        config.alpn_protocols = vec![b"http/1.1".to_vec(), b"http/1.0".to_vec()];
         // T6: keys rotate inside the ticketer; it outlives certificate changes.
         config.ticketer = aws_lc_rs::Ticketer::new()?;
         // 0-RTT data could be replayed by anybody who recorded it.
         config.max_early_data_size = 0;
-        Ok(Self {
-            acceptor: TlsAcceptor::from(Arc::new(config)),
-            handshake_timeout: settings.handshake_timeout,
-        })
+        Ok(Self { config: Arc::new(config), handshake_timeout: settings.handshake_timeout })
     }
 
     /// One handshake under one deadline.
@@ -106,17 +93,48 @@ impl Terminator {
     pub(crate) async fn handshake(
         &self,
         tcp: TcpStream,
-    ) -> Result<(TlsStream<TcpStream>, TlsInfo), (TlsFailure, io::Error)> {
-        let accepted = timeout(self.handshake_timeout, self.acceptor.accept(tcp)).await;
-        match accepted {
-            Ok(Ok(stream)) => {
-                let info = TlsInfo::of(&stream);
+    ) -> Result<(TlsStream, TlsInfo), (TlsFailure, io::Error)> {
+        let shaking = TlsStream::accept(tcp, Arc::clone(&self.config));
+        match timeout(self.handshake_timeout, listening(shaking)).await {
+            Ok((Ok(stream), server_name)) => {
+                let info = TlsInfo::of(stream.common(), server_name);
                 Ok((stream, info))
             }
-            Ok(Err(error)) => Err((TlsFailure::of(&error), error)),
+            Ok((Err(error), _)) => Err((TlsFailure::of(&error), error)),
             Err(_) => Err((TlsFailure::Timeout, io::ErrorKind::TimedOut.into())),
         }
     }
+}
+
+/// Hears the name that a client asks for: rustls tells it to the resolver alone, which runs inside
+/// one poll of the handshake, on the same thread.
+#[derive(Debug)]
+struct Listening(Arc<dyn ResolvesServerCert>);
+
+impl ResolvesServerCert for Listening {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        HEARD.set(hello.server_name().map(Into::into));
+        self.0.resolve(hello)
+    }
+}
+
+thread_local! {
+    static HEARD: Cell<Option<Box<str>>> = const { Cell::new(None) };
+}
+
+/// Runs `shaking` and returns with it the name that was heard meanwhile.
+async fn listening<T>(shaking: impl Future<Output = T>) -> (T, Option<Box<str>>) {
+    let mut shaking = std::pin::pin!(shaking);
+    let mut name = None;
+    std::future::poll_fn(move |cx| {
+        HEARD.set(None);
+        let polled = shaking.as_mut().poll(cx);
+        if let Some(heard) = HEARD.take() {
+            name = Some(heard);
+        }
+        polled.map(|done| (done, name.take()))
+    })
+    .await
 }
 
 static TLS13_ALONE: &[&SupportedProtocolVersion] = &[&rustls::version::TLS13];
@@ -150,8 +168,7 @@ pub fn suite_named(name: &str) -> Option<CipherSuite> {
 }
 
 impl TlsInfo {
-    fn of(stream: &TlsStream<TcpStream>) -> Self {
-        let (_, session) = stream.get_ref();
+    fn of(session: &CommonState, server_name: Option<Box<str>>) -> Self {
         Self {
             version: match session.protocol_version() {
                 Some(ProtocolVersion::TLSv1_3) => "1.3",
@@ -159,55 +176,8 @@ impl TlsInfo {
                 _ => "unknown",
             },
             cipher: session.negotiated_cipher_suite().map_or("unknown", iana_name),
-            server_name: session.server_name().map(Into::into),
+            server_name,
             resumed: session.handshake_kind() == Some(HandshakeKind::Resumed),
-        }
-    }
-}
-
-impl TlsFailure {
-    fn of(error: &io::Error) -> Self {
-        use rustls::Error as Tls;
-        let library = error.get_ref().and_then(|inner| inner.downcast_ref::<Tls>());
-        match library {
-            None => match error.kind() {
-                io::ErrorKind::UnexpectedEof
-                | io::ErrorKind::ConnectionReset
-                | io::ErrorKind::BrokenPipe
-                | io::ErrorKind::ConnectionAborted => Self::Eof,
-                io::ErrorKind::TimedOut => Self::Timeout,
-                _ => Self::Other,
-            },
-            Some(Tls::PeerIncompatible(why)) => match why {
-                PeerIncompatible::Tls12NotOffered
-                | PeerIncompatible::Tls12NotOfferedOrEnabled
-                | PeerIncompatible::ServerDoesNotSupportTls12Or13
-                | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig
-                | PeerIncompatible::SupportedVersionsExtensionRequired => Self::ProtocolVersion,
-                PeerIncompatible::NoCipherSuitesInCommon
-                | PeerIncompatible::NoKxGroupsInCommon
-                | PeerIncompatible::NoSignatureSchemesInCommon => Self::Cipher,
-                _ => Self::Other,
-            },
-            Some(Tls::AlertReceived(AlertDescription::ProtocolVersion)) => Self::ProtocolVersion,
-            Some(Tls::AlertReceived(_)) => Self::Alert,
-            Some(Tls::InvalidMessage(InvalidMessage::InvalidServerName)) => Self::Sni,
-            Some(Tls::NoCertificatesPresented | Tls::InvalidCertificate(_)) => Self::ClientCert,
-            Some(_) => Self::Other,
-        }
-    }
-
-    /// The label.
-    pub(crate) fn label(self) -> &'static str {
-        match self {
-            Self::ProtocolVersion => "protocol_version",
-            Self::Cipher => "cipher",
-            Self::Sni => "sni",
-            Self::ClientCert => "client_cert",
-            Self::Alert => "alert",
-            Self::Timeout => "timeout",
-            Self::Eof => "eof",
-            Self::Other => "other",
         }
     }
 }
