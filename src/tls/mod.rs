@@ -2,6 +2,8 @@
 //! (`failure`), rustls' session as bytes in and bytes out (`session`), and the stream that a worker
 //! reads and writes (`stream`). Which certificate is served is `certs`' business.
 
+#[cfg(test)]
+mod differential;
 mod failure;
 mod session;
 mod stream;

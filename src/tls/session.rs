@@ -14,6 +14,7 @@ pub(crate) struct Session {
     partial: Vec<u8>,
     peer_closed: bool,
     close_notify_sent: bool,
+    broken: bool,
 }
 
 /// Bytes to be sent, at the end of a buffer that somebody else owns.
@@ -51,6 +52,7 @@ impl Session {
             partial: Vec::new(),
             peer_closed: false,
             close_notify_sent: false,
+            broken: false,
         })
     }
 
@@ -85,7 +87,13 @@ impl Session {
         mut plain: impl FnMut(&[u8]),
         sealed: &mut Sealed<'_>,
     ) -> Result<(), Error> {
+        if self.broken {
+            return Err(Error::HandshakeNotComplete);
+        }
         let taken = self.advance(bytes, &mut plain, sealed);
+        if taken.is_err() {
+            self.explain(sealed);
+        }
         let rest = match &taken {
             Ok(taken) => &bytes[*taken..],
             Err(_) => &[],
@@ -124,7 +132,7 @@ impl Session {
     /// # Errors
     /// When the handshake is not over.
     pub(crate) fn close_notify(&mut self, sealed: &mut Sealed<'_>) -> Result<(), Error> {
-        if std::mem::replace(&mut self.close_notify_sent, true) {
+        if self.broken || std::mem::replace(&mut self.close_notify_sent, true) {
             return Ok(());
         }
         self.when_writing(sealed, |writing, sealed| {
@@ -142,35 +150,43 @@ impl Session {
         sealed: &mut Sealed<'_>,
     ) -> Result<usize, Error> {
         let mut taken = 0;
-        let mut failed = None;
         loop {
             let UnbufferedStatus { mut discard, state } =
                 self.connection.process_tls_records(&mut bytes[taken..]);
-            match state {
-                Ok(ConnectionState::ReadTraffic(mut traffic)) => {
+            match state? {
+                ConnectionState::ReadTraffic(mut traffic) => {
                     while let Some(record) = traffic.next_record() {
                         let record = record?;
                         discard += record.discard;
                         plain(record.payload);
                     }
                 }
-                Ok(ConnectionState::EncodeTlsData(mut data)) => encode(&mut data, sealed)?,
-                Ok(ConnectionState::TransmitTlsData(data)) => data.done(),
-                Ok(ConnectionState::PeerClosed) => self.peer_closed = true,
-                Ok(
-                    ConnectionState::BlockedHandshake
-                    | ConnectionState::WriteTraffic(_)
-                    | ConnectionState::Closed,
-                ) => return Ok(taken + discard),
+                ConnectionState::EncodeTlsData(mut data) => encode(&mut data, sealed)?,
+                ConnectionState::TransmitTlsData(data) => data.done(),
+                ConnectionState::PeerClosed => self.peer_closed = true,
+                ConnectionState::BlockedHandshake
+                | ConnectionState::WriteTraffic(_)
+                | ConnectionState::Closed => return Ok(taken + discard),
                 // 0-RTT is never offered.
-                Ok(_) => return Err(Error::HandshakeNotComplete),
-                // What explains the error to the client is still to be encoded.
-                Err(error) => match failed {
-                    None => failed = Some(error),
-                    Some(error) => return Err(error),
-                },
+                _ => return Err(Error::HandshakeNotComplete),
             }
             taken += discard;
+        }
+    }
+
+    /// Encodes the alert that explains an error, and ends the session: what broke it must not be
+    /// shown to rustls again.
+    fn explain(&mut self, sealed: &mut Sealed<'_>) {
+        self.broken = true;
+        while self.connection.wants_write() {
+            let Ok(ConnectionState::EncodeTlsData(mut data)) =
+                self.connection.process_tls_records(&mut []).state
+            else {
+                return;
+            };
+            if encode(&mut data, sealed).is_err() {
+                return;
+            }
         }
     }
 
@@ -180,6 +196,9 @@ impl Session {
         sealed: &mut Sealed<'_>,
         act: impl FnOnce(&mut Writing<'_>, &mut Sealed<'_>) -> Result<(), Error>,
     ) -> Result<(), Error> {
+        if self.broken {
+            return Err(Error::HandshakeNotComplete);
+        }
         loop {
             // Fragments of a handshake message may be waiting there: rustls keeps their place.
             match self.connection.process_tls_records(&mut self.partial).state? {
