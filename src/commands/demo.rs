@@ -57,9 +57,8 @@ async fn perform(demo: &Demo) -> Result<bool, DemoError> {
         print(&verdict(failed));
         return Ok(failed == 0);
     }
-    let inviting = async { print(&invitation(listening, stage.backends.len())) };
-    // In this order, so that Ctrl-C is heard by the time a person reads of it.
-    tokio::join!(biased; running.until_signalled(), inviting);
+    print(&invitation(listening, stage.backends.len()));
+    running.until_signalled().await;
     // The last lines are written before the process ends.
     drop(log);
     Ok(true)
