@@ -4,6 +4,8 @@
 #[cfg_attr(not(test), expect(dead_code, reason = "the relay follows frames next"))]
 mod close;
 #[cfg_attr(not(test), expect(dead_code, reason = "the relay follows frames next"))]
+mod frames;
+#[cfg_attr(not(test), expect(dead_code, reason = "the relay follows frames next"))]
 mod inject;
 mod relay;
 
