@@ -1,21 +1,71 @@
-//! After the 101: bytes both ways until a close, a limit or a drain. What the bytes mean is none of
-//! its business yet.
+//! After the 101: bytes both ways until a close, a limit or a drain. Frames are followed, never
+//! changed; the gate's own stand between them.
 
+mod clock;
+mod close;
 mod end;
+mod frames;
+mod inject;
+mod pipe;
 mod relay;
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
+use prometheus::IntCounter;
+
+pub use crate::tunnel::close::CloseCode;
 pub(crate) use crate::tunnel::end::BackendEnd;
+pub(crate) use crate::tunnel::frames::Extensions;
 pub(crate) use crate::tunnel::relay::run;
 
-/// Bounds of one tunnel, `limits.*`.
+/// Bounds of one tunnel: `limits.*`, `heartbeat`, `drain.*`.
 #[derive(Clone, Copy, Debug)]
 pub struct TunnelLimits {
     /// Without a byte in either direction; `None` is no limit.
     pub idle_timeout: Option<Duration>,
-    /// From the 101, whatever flows; `None` is no limit.
+    /// From the 101, whatever flows; a tenth less for some, so that sockets of one moment do not
+    /// end in one. `None` is no limit.
     pub max_age: Option<Duration>,
+    /// Pings to a silent client; `None` sends none.
+    pub heartbeat: Option<Heartbeat>,
+    /// Payload bytes of one message on the wire; `None` is no limit.
+    pub message_size: Option<u64>,
+    /// Messages of one side in one second; `None` is no limit.
+    pub messages_per_second: Option<NonZeroU32>,
+    /// What follows broken framing.
+    pub broken_framing: BrokenFraming,
+    /// The code of the Close frames when the gate drains, or a socket is too old.
+    pub drain_code: CloseCode,
+    /// Over which the sockets are closed when the gate drains.
+    pub drain_spread: Duration,
+}
+
+/// `heartbeat`.
+#[derive(Clone, Copy, Debug)]
+pub struct Heartbeat {
+    /// Silence before a ping, and before the next.
+    pub interval: Duration,
+    /// Pings that may stay unanswered.
+    pub misses: u32,
+}
+
+/// `limits.broken_framing`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BrokenFraming {
+    /// The bytes go on, unfollowed; it is counted.
+    Pass,
+    /// Close 1002 to who sent them.
+    Close,
+}
+
+/// What flows, counted while it does.
+#[derive(Clone, Debug)]
+pub(crate) struct Tally {
+    pub(crate) bytes_in: IntCounter,
+    pub(crate) bytes_out: IntCounter,
+    pub(crate) messages_in: IntCounter,
+    pub(crate) messages_out: IntCounter,
 }
 
 /// Two ends, and what came from each behind the handshake: the other gets it first.
@@ -24,6 +74,11 @@ pub(crate) struct Ends<C, B> {
     pub(crate) backend: B,
     pub(crate) from_client: Vec<u8>,
     pub(crate) from_backend: Vec<u8>,
+    /// What the 101 agreed to.
+    pub(crate) extensions: Extensions,
+    /// From 0 to 1, even over all sockets: where this one stands when many are to be treated one
+    /// after the other.
+    pub(crate) place: f64,
 }
 
 /// Whose doing something was.
@@ -45,6 +100,25 @@ impl Side {
     }
 }
 
+/// Which guard ended a tunnel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Guard {
+    MessageSize,
+    MessageRate,
+    Framing,
+}
+
+impl Guard {
+    /// The label of `wsgate_websocket_guard_closes_total`.
+    pub(crate) fn label(self) -> &'static str {
+        match self {
+            Self::MessageSize => "message_size",
+            Self::MessageRate => "message_rate",
+            Self::Framing => "framing",
+        }
+    }
+}
+
 /// Why a tunnel ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reason {
@@ -56,8 +130,14 @@ pub(crate) enum Reason {
     IdleTimeout,
     /// `limits.max_age`.
     MaxAge,
-    /// The gate stops and the drain time is over.
+    /// `heartbeat`: the client answered no ping.
+    Heartbeat,
+    /// A guard.
+    Guard(Guard),
+    /// The gate stops.
     Drain,
+    /// The gate stops, and the drain time was over before the socket had closed.
+    DrainCut,
     /// Anything else: broken TLS, an error of the system.
     Error,
 }
@@ -70,7 +150,10 @@ impl Reason {
             Self::Reset => "reset",
             Self::IdleTimeout => "idle_timeout",
             Self::MaxAge => "max_age",
+            Self::Heartbeat => "heartbeat",
+            Self::Guard(guard) => guard.label(),
             Self::Drain => "drain",
+            Self::DrainCut => "drain_cut",
             Self::Error => "error",
         }
     }
@@ -79,11 +162,17 @@ impl Reason {
 /// A tunnel's end, and what went through it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Closed {
-    /// Who ended it first.
+    /// Who ended it first: by a Close frame, or without one.
     pub(crate) initiator: Side,
     pub(crate) reason: Reason,
+    /// Of the first Close frame; 1006 when there was none.
+    pub(crate) code: CloseCode,
     /// Client to backend.
     pub(crate) bytes_in: u64,
     /// Backend to client.
     pub(crate) bytes_out: u64,
+    pub(crate) messages_in: u64,
+    pub(crate) messages_out: u64,
+    /// Whose framing broke first.
+    pub(crate) broken: Option<Side>,
 }

@@ -1,19 +1,22 @@
-//! Bytes both ways: back-pressure, half-close, silence, age, drain. What is read goes through a
-//! scratch buffer of the thread and is given on at once; nothing is held here.
+//! A tunnel's life: two directions, one clock, and the one way in which the gate ends it: a Close
+//! frame to each side at a frame boundary, a bounded wait for theirs, then FIN.
 
-use std::cell::RefCell;
-use std::future::{Future, poll_fn};
-use std::io;
-use std::pin::{Pin, pin};
-use std::task::{Context, Poll, ready};
+use std::future::{Future as _, poll_fn};
+use std::pin::pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::time::{Instant, Sleep, sleep_until, timeout};
+use tokio::time::{Instant, timeout};
 
 use crate::drain::{Drain, Phase};
-use crate::tls::Ingested;
+use crate::tls::random;
+use crate::tunnel::clock::{Clock, Due};
+use crate::tunnel::close::CloseCode;
 use crate::tunnel::end::End;
-use crate::tunnel::{Closed, Ends, Reason, Side, TunnelLimits};
+use crate::tunnel::frames::{Follower, Sender};
+use crate::tunnel::inject::{ControlFrame, Token};
+use crate::tunnel::pipe::{Broken, Pipe, Rules};
+use crate::tunnel::{Closed, Ends, Guard, Reason, Side, Tally, TunnelLimits};
 
 /// Carries bytes between the ends until both have ended, or something ends them.
 ///
@@ -23,71 +26,248 @@ pub(crate) async fn run<C: End, B: End>(
     ends: Ends<C, B>,
     limits: &TunnelLimits,
     drain: &Drain,
+    tally: &Tally,
 ) -> Closed {
-    let mut tunnel = Tunnel {
-        inbound: Pipe::new(ends.from_client),
-        outbound: Pipe::new(ends.from_backend),
-        client: ends.client,
-        backend: ends.backend,
-        first_end: None,
-    };
-    let mut clock = Clock::start(limits);
-    let (initiator, reason) = {
-        let mut cut = pin!(drain.reached(Phase::Cutting));
+    let mut clock = Clock::start(limits, ends.place);
+    let mut tunnel = Tunnel::new(ends, limits);
+    let (side, reason) = {
+        let mut draining = pin!(drain.reached(Phase::Draining));
+        let mut cutting = pin!(drain.reached(Phase::Cutting));
+        let mut drains = false;
         poll_fn(|cx| {
-            let before = tunnel.bytes();
-            if let Poll::Ready(end) = tunnel.poll(cx) {
-                return Poll::Ready(end);
+            if !drains && draining.as_mut().poll(cx).is_ready() {
+                drains = true;
+                clock.drain();
             }
-            if cut.as_mut().poll(cx).is_ready() {
-                return Poll::Ready((Side::Gate, Reason::Drain));
+            if drains && cutting.as_mut().poll(cx).is_ready() {
+                return Poll::Ready((Side::Gate, Reason::DrainCut));
             }
-            clock.poll(cx, tunnel.bytes() != before, tunnel.first_end.is_some())
+            loop {
+                if let Poll::Ready(end) = tunnel.poll(cx, &mut clock, tally) {
+                    return Poll::Ready(end);
+                }
+                match clock.poll(cx) {
+                    Poll::Pending => return Poll::Pending,
+                    Poll::Ready(Due::Unanswered) => return Poll::Ready(tunnel.given_up()),
+                    // What it asks for is done by the next poll.
+                    Poll::Ready(due) => tunnel.act(due, &mut clock),
+                }
+            }
         })
         .await
     };
-    if initiator == Side::Gate {
+    if side == Side::Gate {
         // What was written is on its way; an orderly end lets it arrive.
         let orderly = poll_fn(|cx| tunnel.poll_orderly(cx));
         let _ = timeout(ORDERLY, orderly).await;
     }
-    let (bytes_in, bytes_out) = (tunnel.inbound.bytes, tunnel.outbound.bytes);
-    Closed { initiator, reason, bytes_in, bytes_out }
+    tunnel.closed(side, reason)
 }
 
-struct Tunnel<C, B> {
+struct Tunnel<'a, C, B> {
     client: C,
     backend: B,
     /// Client to backend.
     inbound: Pipe,
     /// Backend to client.
     outbound: Pipe,
+    limits: &'a TunnelLimits,
+    /// The first token of our pings, and how many there were.
+    pings: (u64, u32),
     first_end: Option<Side>,
+    first_close: Option<(Side, CloseCode)>,
+    broken: Option<Side>,
+    /// Why the gate closes it.
+    closing: Option<Reason>,
+    counted: Flow,
 }
 
-impl<C: End, B: End> Tunnel<C, B> {
-    fn bytes(&self) -> u64 {
-        self.inbound.bytes + self.outbound.bytes
+/// What has flowed.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+struct Flow {
+    bytes_in: u64,
+    bytes_out: u64,
+    messages_in: u64,
+    messages_out: u64,
+}
+
+impl<'a, C: End, B: End> Tunnel<'a, C, B> {
+    fn new(ends: Ends<C, B>, limits: &'a TunnelLimits) -> Self {
+        let follower = |sender| Follower::new(sender, ends.extensions);
+        Self {
+            inbound: Pipe::new(follower(Sender::Client), ends.from_client),
+            outbound: Pipe::new(follower(Sender::Backend), ends.from_backend),
+            client: ends.client,
+            backend: ends.backend,
+            limits,
+            pings: (0, 0),
+            first_end: None,
+            first_close: None,
+            broken: None,
+            closing: None,
+            counted: Flow::default(),
+        }
     }
 
-    /// Moves what can be moved; ready when the tunnel has ended by itself.
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<(Side, Reason)> {
+    /// Moves what can be moved; ready when the tunnel has ended.
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        clock: &mut Clock,
+        tally: &Tally,
+    ) -> Poll<(Side, Reason)> {
+        let now = Instant::now();
         let (client, backend) = (&mut self.client, &mut self.backend);
-        let inbound = self.inbound.poll(cx, client, backend);
-        let outbound = self.outbound.poll(cx, backend, client);
+        let pings = (self.pings.1 > 0).then_some(self.pings);
+        let inbound =
+            self.inbound.poll(cx, client, backend, &Rules { limits: self.limits, pings, now });
+        let outbound = self.outbound.poll(
+            cx,
+            backend,
+            client,
+            &Rules { limits: self.limits, pings: None, now },
+        );
+        self.count(clock, tally, now);
+        self.notice(clock, now);
+        match (inbound, outbound) {
+            (Poll::Ready(Err(broken)), _) => self.broke(broken, Side::Client, Side::Backend),
+            (_, Poll::Ready(Err(broken))) => self.broke(broken, Side::Backend, Side::Client),
+            (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => Poll::Ready(match self.closing {
+                Some(reason) => (Side::Gate, reason),
+                None => (self.first_end.unwrap_or(Side::Client), Reason::Eof),
+            }),
+            _ => match self.closing {
+                Some(reason) if self.is_answered() => Poll::Ready((Side::Gate, reason)),
+                _ => Poll::Pending,
+            },
+        }
+    }
+
+    fn count(&mut self, clock: &mut Clock, tally: &Tally, now: Instant) {
+        let flow = Flow {
+            bytes_in: self.inbound.bytes,
+            bytes_out: self.outbound.bytes,
+            messages_in: self.inbound.messages(),
+            messages_out: self.outbound.messages(),
+        };
+        if flow == self.counted {
+            return;
+        }
+        let before = std::mem::replace(&mut self.counted, flow);
+        // Shared by all workers: touched only for what has changed.
+        for (counter, now, before) in [
+            (&tally.bytes_in, flow.bytes_in, before.bytes_in),
+            (&tally.bytes_out, flow.bytes_out, before.bytes_out),
+            (&tally.messages_in, flow.messages_in, before.messages_in),
+            (&tally.messages_out, flow.messages_out, before.messages_out),
+        ] {
+            if now > before {
+                counter.inc_by(now - before);
+            }
+        }
+        let heard = flow.bytes_in > before.bytes_in
+            // Inside a long frame no ping can be sent: a client that takes it is alive.
+            || (self.outbound.is_pinging() && flow.bytes_out > before.bytes_out);
+        clock.moved(now, heard);
+    }
+
+    /// Sees what came with the bytes: ends, Close frames, broken framing, guards.
+    fn notice(&mut self, clock: &mut Clock, now: Instant) {
         for (pipe, side) in [(&self.inbound, Side::Client), (&self.outbound, Side::Backend)] {
             if pipe.ended && self.first_end.is_none() {
                 self.first_end = Some(side);
+                clock.half_closed(now);
+            }
+            if pipe.broken && self.broken.is_none() {
+                self.broken = Some(side);
+            }
+            if let Some(code) = pipe.close
+                && self.first_close.is_none()
+            {
+                self.first_close = Some((side, code));
             }
         }
-        match (inbound, outbound) {
-            (Poll::Ready(Err(broken)), _) => Poll::Ready(broken.blame(Side::Client, Side::Backend)),
-            (_, Poll::Ready(Err(broken))) => Poll::Ready(broken.blame(Side::Backend, Side::Client)),
-            (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => {
-                Poll::Ready((self.first_end.unwrap_or(Side::Client), Reason::Eof))
+        if self.closing.is_none() {
+            match (self.inbound.tripped, self.outbound.tripped) {
+                (Some(guard), _) => self.guard(guard, Side::Client, clock),
+                (None, Some(guard)) => self.guard(guard, Side::Backend, clock),
+                (None, None) => {}
             }
-            _ => Poll::Pending,
         }
+    }
+
+    /// Who broke the rule is told so, the other that the socket goes away.
+    fn guard(&mut self, guard: Guard, culprit: Side, clock: &mut Clock) {
+        let code = match guard {
+            Guard::MessageSize => CloseCode::TOO_BIG,
+            Guard::MessageRate => CloseCode::POLICY,
+            Guard::Framing => CloseCode::PROTOCOL_ERROR,
+        };
+        let (client, backend) = match culprit {
+            Side::Backend => (CloseCode::GOING_AWAY, code),
+            Side::Client | Side::Gate => (code, CloseCode::GOING_AWAY),
+        };
+        self.shut(Reason::Guard(guard), client, backend, clock);
+        self.first_close = Some((Side::Gate, code));
+    }
+
+    fn act(&mut self, due: Due, clock: &mut Clock) {
+        let code = self.limits.drain_code;
+        match due {
+            Due::Ping => {
+                if self.pings.1 == 0 {
+                    self.pings.0 = u64::from_be_bytes(random());
+                }
+                let token = self.pings.0.wrapping_add(u64::from(self.pings.1));
+                self.pings.1 = self.pings.1.saturating_add(1);
+                self.outbound.ping(ControlFrame::ping(Token(token.to_be_bytes()), None));
+            }
+            Due::Idle => {
+                self.shut(Reason::IdleTimeout, CloseCode::GOING_AWAY, CloseCode::GOING_AWAY, clock);
+            }
+            Due::Dead => {
+                self.shut(Reason::Heartbeat, CloseCode::GOING_AWAY, CloseCode::GOING_AWAY, clock);
+            }
+            Due::Age => self.shut(Reason::MaxAge, code, code, clock),
+            Due::Drain => self.shut(Reason::Drain, code, code, clock),
+            Due::Unanswered => {}
+        }
+    }
+
+    /// Begins to close: a Close frame to each side that has not had one.
+    fn shut(&mut self, reason: Reason, client: CloseCode, backend: CloseCode, clock: &mut Clock) {
+        if self.closing.is_some() {
+            return;
+        }
+        self.closing = Some(reason);
+        if self.first_close.is_none() && self.first_end.is_none() {
+            self.first_close = Some((Side::Gate, client));
+        }
+        self.outbound.shut(ControlFrame::close(client, "", None));
+        self.inbound.shut(ControlFrame::close(backend, "", Some(random())));
+        clock.closing();
+    }
+
+    /// Each side has had its Close frame and has answered, or has gone.
+    fn is_answered(&self) -> bool {
+        let said = |pipe: &Pipe| pipe.close.is_some() || pipe.ended || pipe.broken;
+        self.inbound.is_shut() && self.outbound.is_shut() && said(&self.inbound) && said(&self.outbound)
+    }
+
+    /// The wait for an answer is over.
+    fn given_up(&self) -> (Side, Reason) {
+        (Side::Gate, self.closing.unwrap_or(Reason::Error))
+    }
+
+    fn broke(&self, broken: Broken, source: Side, sink: Side) -> Poll<(Side, Reason)> {
+        if let Some(reason) = self.closing {
+            // Some close by breaking off.
+            return Poll::Ready((Side::Gate, reason));
+        }
+        Poll::Ready(match broken {
+            Broken::Source(reason) => (source, reason),
+            Broken::Sink(reason) => (sink, reason),
+        })
     }
 
     /// Ends both directions; an end that fails has ended.
@@ -96,282 +276,27 @@ impl<C: End, B: End> Tunnel<C, B> {
         let backend = self.backend.poll_end(cx).is_ready();
         if client && backend { Poll::Ready(()) } else { Poll::Pending }
     }
-}
 
-/// One direction.
-struct Pipe {
-    /// What came behind the handshake and has not been given yet.
-    early: Vec<u8>,
-    bytes: u64,
-    /// The source has ended.
-    ended: bool,
-    /// The end has been passed on.
-    done: bool,
-}
-
-/// Which of a pipe's two connections broke, and how.
-enum Broken {
-    Source(Reason),
-    Sink(Reason),
-}
-
-impl Broken {
-    fn blame(self, source: Side, sink: Side) -> (Side, Reason) {
-        match self {
-            Self::Source(reason) => (source, reason),
-            Self::Sink(reason) => (sink, reason),
-        }
-    }
-}
-
-impl Pipe {
-    fn new(early: Vec<u8>) -> Self {
-        Self { early, bytes: 0, ended: false, done: false }
-    }
-
-    /// Moves bytes until one side would block. Ready once the end has been passed on.
-    fn poll(
-        &mut self,
-        cx: &mut Context<'_>,
-        source: &mut impl End,
-        sink: &mut impl End,
-    ) -> Poll<Result<(), Broken>> {
-        if self.done {
-            return Poll::Ready(Ok(()));
-        }
-        for _ in 0..ROUNDS {
-            // Nothing is read while the sink has not taken all of what was read before.
-            ready!(sink.poll_gone(cx)).map_err(|error| Broken::Sink(reason(&error)))?;
-            if self.ended {
-                let shut = ready!(sink.poll_end(cx));
-                self.done = true;
-                // A sink that is gone already has noticed by itself.
-                return Poll::Ready(match shut {
-                    Err(error) if error.kind() != io::ErrorKind::NotConnected => {
-                        Err(Broken::Sink(reason(&error)))
-                    }
-                    _ => Ok(()),
-                });
-            }
-            let moved = SCRATCH.with_borrow_mut(|scratch| {
-                scratch.clear();
-                ready!(self.poll_take(cx, source, scratch))
-                    .map_err(|error| Broken::Source(reason(&error)))?;
-                self.bytes += scratch.len() as u64;
-                Poll::Ready(match scratch.is_empty() {
-                    true => Ok(()),
-                    false => sink.give(cx, scratch).map_err(|error| Broken::Sink(reason(&error))),
-                })
-            });
-            ready!(moved)?;
-        }
-        // Others want to run too.
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    }
-
-    fn poll_take(
-        &mut self,
-        cx: &mut Context<'_>,
-        source: &mut impl End,
-        scratch: &mut Vec<u8>,
-    ) -> Poll<io::Result<()>> {
-        if !self.early.is_empty() {
-            scratch.append(&mut self.early);
-            self.early = Vec::new();
-            return Poll::Ready(Ok(()));
-        }
-        self.ended = ready!(source.poll_take(cx, scratch))? == Ingested::End;
-        Poll::Ready(Ok(()))
-    }
-}
-
-fn reason(error: &io::Error) -> Reason {
-    match error.kind() {
-        io::ErrorKind::ConnectionReset
-        | io::ErrorKind::ConnectionAborted
-        | io::ErrorKind::BrokenPipe
-        | io::ErrorKind::TimedOut => Reason::Reset,
-        _ => Reason::Error,
-    }
-}
-
-/// Silence and age, one timer for both.
-struct Clock {
-    idle: Option<Duration>,
-    silent_since: Instant,
-    oldest: Option<Instant>,
-    half_closed: bool,
-    timer: Option<Pin<Box<Sleep>>>,
-}
-
-impl Clock {
-    fn start(limits: &TunnelLimits) -> Self {
-        let now = Instant::now();
-        let mut clock = Self {
-            idle: limits.idle_timeout,
-            silent_since: now,
-            oldest: limits.max_age.map(|age| now + age),
-            half_closed: false,
-            timer: None,
+    fn closed(&self, side: Side, reason: Reason) -> Closed {
+        let (initiator, code) = match self.first_close {
+            Some((side, code)) => (side, code),
+            None => (self.first_end.unwrap_or(side), CloseCode::ABNORMAL),
         };
-        clock.timer = clock.next().map(|at| Box::pin(sleep_until(at)));
-        clock
-    }
-
-    fn next(&self) -> Option<Instant> {
-        let silent = self.idle.map(|idle| self.silent_since + idle);
-        silent.into_iter().chain(self.oldest).min()
-    }
-
-    fn poll(
-        &mut self,
-        cx: &mut Context<'_>,
-        moved: bool,
-        half_closed: bool,
-    ) -> Poll<(Side, Reason)> {
-        if moved {
-            self.silent_since = Instant::now();
-        }
-        if half_closed && !self.half_closed {
-            self.half_closed = true;
-            self.idle = Some(self.idle.map_or(HALF_CLOSED, |idle| idle.min(HALF_CLOSED)));
-            self.silent_since = Instant::now();
-            self.timer = self.next().map(|at| Box::pin(sleep_until(at)));
-        }
-        loop {
-            let Some(timer) = &mut self.timer else { return Poll::Pending };
-            ready!(timer.as_mut().poll(cx));
-            let now = Instant::now();
-            if self.oldest.is_some_and(|oldest| oldest <= now) {
-                return Poll::Ready((Side::Gate, Reason::MaxAge));
-            }
-            // The timer is not moved for every byte; it looks when it fires.
-            match self.next() {
-                Some(at) if at > now => self.timer = Some(Box::pin(sleep_until(at))),
-                Some(_) => return Poll::Ready((Side::Gate, Reason::IdleTimeout)),
-                None => self.timer = None,
-            }
+        Closed {
+            initiator,
+            reason,
+            code,
+            bytes_in: self.counted.bytes_in,
+            bytes_out: self.counted.bytes_out,
+            messages_in: self.counted.messages_in,
+            messages_out: self.counted.messages_out,
+            broken: self.broken,
         }
     }
 }
-
-thread_local! {
-    /// What is read goes through here on its way; nothing stays.
-    static SCRATCH: RefCell<Vec<u8>> = RefCell::new(Vec::with_capacity(SCRATCH_BYTES));
-}
-
-/// Read at once, and so the most that one direction keeps.
-const SCRATCH_BYTES: usize = 64 * 1024;
-
-/// Reads in a row before other sockets get their turn.
-const ROUNDS: usize = 16;
 
 /// For the last bytes and the ends to be taken when the gate ends a tunnel.
 const ORDERLY: Duration = Duration::from_secs(1);
 
-/// Silence that ends a tunnel of which one side has ended already.
-const HALF_CLOSED: Duration = Duration::from_secs(60);
-
 #[cfg(test)]
-mod tests {
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
-
-    use super::*;
-    use crate::tunnel::end::Plain;
-
-    const LIMITS: TunnelLimits = TunnelLimits { idle_timeout: None, max_age: None };
-
-    fn tunnel(
-        limits: TunnelLimits,
-        early: (&[u8], &[u8]),
-    ) -> (DuplexStream, DuplexStream, tokio::task::JoinHandle<Closed>) {
-        let (client, client_end) = duplex(1024);
-        let (backend, backend_end) = duplex(1024);
-        let ends = Ends {
-            client: Plain::new(client_end),
-            backend: Plain::new(backend_end),
-            from_client: early.0.to_vec(),
-            from_backend: early.1.to_vec(),
-        };
-        let running = tokio::spawn(async move { run(ends, &limits, &Drain::new()).await });
-        (client, backend, running)
-    }
-
-    #[tokio::test]
-    async fn early_bytes_come_first_in_both_directions() {
-        let (mut client, mut backend, running) =
-            tunnel(LIMITS, (b"from client,", b"from backend,"));
-        client.write_all(b"more").await.unwrap();
-        backend.write_all(b"more").await.unwrap();
-        client.shutdown().await.unwrap();
-        backend.shutdown().await.unwrap();
-        let (mut at_backend, mut at_client) = (Vec::new(), Vec::new());
-        backend.read_to_end(&mut at_backend).await.unwrap();
-        client.read_to_end(&mut at_client).await.unwrap();
-        assert_eq!(at_backend, b"from client,more");
-        assert_eq!(at_client, b"from backend,more");
-        let closed = running.await.unwrap();
-        assert_eq!((closed.bytes_in, closed.bytes_out), (16, 17));
-    }
-
-    #[tokio::test]
-    async fn half_close_keeps_the_other_direction_open() {
-        let (mut client, mut backend, running) = tunnel(LIMITS, (b"", b""));
-        client.shutdown().await.unwrap();
-        assert_eq!(backend.read(&mut [0; 8]).await.unwrap(), 0);
-        backend.write_all(b"still here").await.unwrap();
-        let mut got = [0; 10];
-        client.read_exact(&mut got).await.unwrap();
-        assert_eq!(&got, b"still here");
-        backend.shutdown().await.unwrap();
-        let closed = running.await.unwrap();
-        assert_eq!((closed.initiator, closed.reason), (Side::Client, Reason::Eof));
-    }
-
-    #[tokio::test]
-    async fn a_reader_that_stops_stops_its_writer() {
-        let (mut client, mut backend, running) = tunnel(LIMITS, (b"", b""));
-        let chunk = [7u8; 4096];
-        let mut accepted = 0usize;
-        // Nobody reads at the backend: the writer must come to a halt within the bounds.
-        while let Ok(written) = timeout(Duration::from_millis(200), client.write(&chunk)).await {
-            accepted += written.unwrap();
-            assert!(accepted <= SCRATCH_BYTES + 8192, "{accepted} bytes and no halt");
-        }
-        client.shutdown().await.ok();
-        let mut all = Vec::new();
-        let reading = backend.read_to_end(&mut all);
-        reading.await.unwrap();
-        assert_eq!(all.len(), accepted, "nothing is lost");
-        drop((client, backend));
-        running.await.unwrap();
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn silence_ends_a_tunnel_and_traffic_keeps_it() {
-        let limits = TunnelLimits { idle_timeout: Some(Duration::from_secs(10)), max_age: None };
-        let (mut client, mut backend, running) = tunnel(limits, (b"", b""));
-        let begun = Instant::now();
-        for _ in 0..5 {
-            tokio::time::advance(Duration::from_secs(9)).await;
-            client.write_all(b"x").await.unwrap();
-            backend.read_exact(&mut [0]).await.unwrap();
-        }
-        let closed = running.await.unwrap();
-        assert_eq!((closed.initiator, closed.reason), (Side::Gate, Reason::IdleTimeout));
-        let lived = begun.elapsed().as_secs();
-        assert!((55..=56).contains(&lived), "{lived} s");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn age_ends_a_tunnel_however_busy() {
-        let limits = TunnelLimits {
-            idle_timeout: Some(Duration::from_secs(3600)),
-            max_age: Some(Duration::from_secs(60)),
-        };
-        let (_client, _backend, running) = tunnel(limits, (b"", b""));
-        let closed = running.await.unwrap();
-        assert_eq!((closed.initiator, closed.reason), (Side::Gate, Reason::MaxAge));
-    }
-}
+mod tests;
