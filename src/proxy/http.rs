@@ -62,15 +62,12 @@ pub(crate) async fn serve(
         .max_headers(crate::policy::head::FIELDS_MAX + 1)
         .serve_connection(wire, service);
     let mut drained = std::pin::pin!(connection.gate.drain.reached(Phase::Draining));
-    let mut draining = false;
+    let (mut draining, mut told) = (false, false);
     let ended = poll_fn(|cx| {
-        if !draining && drained.as_mut().poll(cx).is_ready() {
-            draining = true;
-            // hyper would add `close` to the `Connection: Upgrade` of a 101 that is pending, which
-            // strict clients refuse; the tunnel has its own way to end.
-            if !lock(&pending).is_opening() {
-                Pin::new(&mut hyper).graceful_shutdown();
-            }
+        draining = draining || drained.as_mut().poll(cx).is_ready();
+        if draining && !told && lock(&pending).may_close() {
+            told = true;
+            Pin::new(&mut hyper).graceful_shutdown();
         }
         hyper.poll_without_shutdown(cx)
     })
@@ -99,8 +96,10 @@ type PendingSlot = Arc<Mutex<Slot>>;
 /// What the connection is about to become.
 #[derive(Default)]
 enum Slot {
-    /// Ordinary HTTP.
+    /// Its first request is on the way.
     #[default]
+    Unknown,
+    /// Ordinary HTTP.
     Nothing,
     /// An opening handshake is being answered.
     Opening,
@@ -109,8 +108,15 @@ enum Slot {
 }
 
 impl Slot {
-    fn is_opening(&self) -> bool {
-        !matches!(self, Self::Nothing)
+    /// Whether hyper may be told to close. It would close over a first request that has not come
+    /// whole, which has its own time to come and be answered. And it would add `close` to the
+    /// `Connection: Upgrade` of a 101 that is pending, which strict clients refuse; the tunnel has
+    /// its own way to end.
+    fn may_close(&self) -> bool {
+        match self {
+            Self::Nothing => true,
+            Self::Unknown | Self::Opening | Self::Ready(_) => false,
+        }
     }
 }
 
@@ -148,6 +154,7 @@ impl Service<Request<Incoming>> for Requests {
                 Ok(response)
             });
         }
+        *lock(&self.pending) = Slot::Nothing;
         let pool = self.pool.clone();
         Box::pin(async move { Ok(ordinary(&connection, &pool, head, body, in_flight).await) })
     }
