@@ -170,7 +170,7 @@ async fn ordinary(
 ) -> Response<AnswerBody> {
     let gate = &connection.gate;
     let begun = tokio::time::Instant::now();
-    let method = head.method.clone();
+    let method = redact::method(head.method.as_str());
     let path = redact::url_path(&head.uri.to_string(), &gate.log.query_allow);
     let response = match relay(connection, pool, head, body, in_flight).await {
         Ok(response) => response,
@@ -187,7 +187,7 @@ async fn ordinary(
     tracing::debug!(
         event = "http.request",
         conn_id = %connection.id,
-        "http.request.method" = %method,
+        "http.request.method" = method,
         "url.path" = path,
         "http.response.status_code" = response.status().as_u16(),
         duration_s = begun.elapsed().as_secs_f64(),
