@@ -227,11 +227,11 @@ where
     S: AsyncWrite + Unpin,
 {
     let gate = &connection.gate;
-    gate.metrics.upgrades.with_label_values(&[rejection.outcome()]).inc();
     // Nothing vouches for another address: a head that cannot be read names none.
     let client = connection.peer.ip();
     // Charged like any other, though the answer is already known.
     let rejection = upgrade::charge(gate, client).err().unwrap_or(rejection);
+    gate.metrics.upgrades.with_label_values(&[rejection.outcome()]).inc();
     if let Some(suppressed) = gate.admit_rejection_line(client) {
         tracing::info!(
             event = "ws.rejected",
