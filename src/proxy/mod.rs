@@ -44,7 +44,8 @@ pub(crate) async fn serve(
     if let Some(Upgraded { ends, session }) = served {
         let gate = Arc::clone(&connection.gate);
         drop(connection);
-        let closed = tunnel::run(ends, &gate.tunnel, &gate.drain).await;
+        let limits = gate.tunnel.of_one(session.number());
+        let closed = tunnel::run(ends, &limits, &gate.drain).await;
         session.close(&closed);
     }
     drop(permit);

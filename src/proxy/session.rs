@@ -100,6 +100,11 @@ impl Session {
         Self { gate, id, backend, opened: Instant::now(), active, _slot: slot }
     }
 
+    /// Tells it from every other of this gate, and likely from those of other replicas.
+    pub(crate) fn number(&self) -> u64 {
+        self.id.number ^ u64::from(self.id.process)
+    }
+
     /// Counts and logs the end.
     pub(crate) fn close(self, closed: &Closed) {
         let metrics = &self.gate.metrics;
