@@ -5,5 +5,12 @@
 
 mod support;
 
+mod architecture;
+mod bytes;
+mod certs;
+mod cli;
 mod demo;
+mod drain;
+mod observe;
 mod smoke;
+mod sticky;
