@@ -248,6 +248,21 @@ async fn silence_and_age_end_a_socket() {
     }
 }
 
+#[tokio::test]
+async fn either_peer_is_asked_whether_it_is_still_there() {
+    let backend = Backend::echo().await;
+    let gate = Gate::start(&[backend.address]).await;
+    let client = gate.websocket("/ws").await;
+    let client_port = client.stream.get_ref().0.local_addr().unwrap().port();
+    for (local, remote) in [(Some(gate.https.port()), client_port), (None, backend.address.port())]
+    {
+        eventually("a keep-alive timer", || {
+            std::future::ready(has_keepalive_timer(local, remote).then_some(()))
+        })
+        .await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn five_hundred_sockets_leave_no_file_behind() {
     let backend = Backend::start(|mut talk| async move {
@@ -297,6 +312,19 @@ async fn five_hundred_sockets_leave_no_file_behind() {
         std::future::ready((gate.events("ws.closed").len() == 501).then_some(()))
     })
     .await;
+}
+
+/// Whether an established connection to `remote` runs a keep-alive timer, as proc_net_tcp(5) says:
+/// local and remote address, state 01, queues, then `02:` and when the timer goes off.
+fn has_keepalive_timer(local: Option<u16>, remote: u16) -> bool {
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>()).any(|fields| {
+        let is = |field: &str, port: u16| field.ends_with(&format!(":{port:04X}"));
+        fields[3] == "01"
+            && local.is_none_or(|port| is(fields[1], port))
+            && is(fields[2], remote)
+            && fields[5].starts_with("02:")
+    })
 }
 
 /// A backend's conversation that has not read yet.
