@@ -4,6 +4,7 @@
 mod end;
 mod relay;
 
+use std::io;
 use std::time::Duration;
 
 pub(crate) use crate::tunnel::end::BackendEnd;
@@ -74,6 +75,17 @@ pub(crate) enum Reason {
 }
 
 impl Reason {
+    /// What an error of a connection means.
+    pub(crate) fn of(error: &io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::BrokenPipe
+            | io::ErrorKind::TimedOut => Self::Reset,
+            _ => Self::Error,
+        }
+    }
+
     /// `close.reason` in the log.
     pub(crate) fn label(self) -> &'static str {
         match self {

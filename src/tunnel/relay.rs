@@ -8,7 +8,7 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::time::{Instant, Sleep, sleep_until, timeout};
+use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
 
 use crate::drain::{Drain, Phase};
 use crate::tls::Ingested;
@@ -32,6 +32,7 @@ pub(crate) async fn run<C: End, B: End>(
         first_end: None,
     };
     let mut clock = Clock::start(limits);
+    let mut looks = Looks(None);
     let (initiator, reason) = {
         let mut cut = pin!(drain.reached(Phase::Cutting));
         poll_fn(|cx| {
@@ -41,6 +42,11 @@ pub(crate) async fn run<C: End, B: End>(
             }
             if cut.as_mut().poll(cx).is_ready() {
                 return Poll::Ready((Side::Gate, Reason::Drain));
+            }
+            while looks.poll(cx, tunnel.inbound.blocked).is_ready() {
+                if tunnel.client.was_reset() {
+                    return Poll::Ready((Side::Client, Reason::Reset));
+                }
             }
             clock.poll(cx, tunnel.bytes() != before, tunnel.first_end.is_some())
         })
@@ -102,6 +108,8 @@ impl<C: End, B: End> Tunnel<C, B> {
 struct Pipe {
     /// What came behind the handshake and has not been given yet.
     early: Vec<u8>,
+    /// The sink does not take what it was given.
+    blocked: bool,
     bytes: u64,
     /// The source has ended.
     ended: bool,
@@ -126,7 +134,7 @@ impl Broken {
 
 impl Pipe {
     fn new(early: Vec<u8>) -> Self {
-        Self { early, bytes: 0, ended: false, done: false }
+        Self { early, blocked: false, bytes: 0, ended: false, done: false }
     }
 
     /// Moves bytes until one side would block. Ready once the end has been passed on.
@@ -141,14 +149,16 @@ impl Pipe {
         }
         for _ in 0..ROUNDS {
             // Nothing is read while the sink has not taken all of what was read before.
-            ready!(sink.poll_gone(cx)).map_err(|error| Broken::Sink(reason(&error)))?;
+            let gone = sink.poll_gone(cx);
+            self.blocked = gone.is_pending();
+            ready!(gone).map_err(|error| Broken::Sink(Reason::of(&error)))?;
             if self.ended {
                 let shut = ready!(sink.poll_end(cx));
                 self.done = true;
                 // A sink that is gone already has noticed by itself.
                 return Poll::Ready(match shut {
                     Err(error) if error.kind() != io::ErrorKind::NotConnected => {
-                        Err(Broken::Sink(reason(&error)))
+                        Err(Broken::Sink(Reason::of(&error)))
                     }
                     _ => Ok(()),
                 });
@@ -156,11 +166,13 @@ impl Pipe {
             let moved = SCRATCH.with_borrow_mut(|scratch| {
                 scratch.clear();
                 ready!(self.poll_take(cx, source, scratch))
-                    .map_err(|error| Broken::Source(reason(&error)))?;
+                    .map_err(|error| Broken::Source(Reason::of(&error)))?;
                 self.bytes += scratch.len() as u64;
                 Poll::Ready(match scratch.is_empty() {
                     true => Ok(()),
-                    false => sink.give(cx, scratch).map_err(|error| Broken::Sink(reason(&error))),
+                    false => {
+                        sink.give(cx, scratch).map_err(|error| Broken::Sink(Reason::of(&error)))
+                    }
                 })
             });
             ready!(moved)?;
@@ -186,13 +198,19 @@ impl Pipe {
     }
 }
 
-fn reason(error: &io::Error) -> Reason {
-    match error.kind() {
-        io::ErrorKind::ConnectionReset
-        | io::ErrorKind::ConnectionAborted
-        | io::ErrorKind::BrokenPipe
-        | io::ErrorKind::TimedOut => Reason::Reset,
-        _ => Reason::Error,
+/// When to ask whether the client was reset: while its backend takes nothing, nothing is read from
+/// it that would tell. A timer that runs is not stopped: it looks when it fires.
+struct Looks(Option<Pin<Box<Sleep>>>);
+
+impl Looks {
+    fn poll(&mut self, cx: &mut Context<'_>, blocked: bool) -> Poll<()> {
+        if !blocked && self.0.is_none() {
+            return Poll::Pending;
+        }
+        let due = self.0.get_or_insert_with(|| Box::pin(sleep(BETWEEN_LOOKS)));
+        ready!(due.as_mut().poll(cx));
+        self.0 = None;
+        if blocked { Poll::Ready(()) } else { Poll::Pending }
     }
 }
 
@@ -269,6 +287,9 @@ const ROUNDS: usize = 16;
 
 /// For the last bytes and the ends to be taken when the gate ends a tunnel.
 const ORDERLY: Duration = Duration::from_secs(1);
+
+/// How long a client's reset may stay unnoticed behind a backend that does not read.
+const BETWEEN_LOOKS: Duration = Duration::from_secs(2);
 
 /// Silence that ends a tunnel of which one side has ended already.
 const HALF_CLOSED: Duration = Duration::from_secs(60);

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
@@ -227,6 +228,49 @@ async fn a_reset_from_the_backend_ends_the_client() {
 }
 
 #[tokio::test]
+async fn a_clients_reset_is_noticed_behind_a_backend_that_does_not_read() {
+    let backend = Backend::start(|mut talk| async move {
+        switch(&mut talk).await;
+        std::future::pending::<()>().await;
+    })
+    .await;
+    let gate = Gate::start(&[backend.address]).await;
+    let mut client = gate.websocket("/ws").await;
+    fill(&mut client.stream).await;
+    client.stream.get_ref().0.set_zero_linger().unwrap();
+    drop(client);
+    let closed = gate.event("ws.closed", |_| true).await;
+    assert_eq!(end(&closed), ("client", "reset"));
+    gate.metric_becomes("wsgate_connections_active", 0.0).await;
+}
+
+#[tokio::test]
+async fn what_a_backend_sent_before_its_reset_reaches_a_slow_reader() {
+    let (filled, mut fills) = mpsc::unbounded_channel();
+    let backend = Backend::start(move |mut talk| {
+        let filled = filled.clone();
+        async move {
+            switch(&mut talk).await;
+            let sent = fill(&mut talk.stream).await;
+            talk.stream.set_zero_linger().unwrap();
+            drop(talk);
+            filled.send(sent).unwrap();
+        }
+    })
+    .await;
+    let gate = Gate::start(&[backend.address]).await;
+    let client = gate.websocket("/ws").await;
+    let sent = soon("everything to be full", fills.recv()).await.unwrap();
+    let mut client = client;
+    let received = client.rest().await.len();
+    // What was still in the backend's own buffer went with the reset.
+    assert!(received > 0 && received <= sent);
+    let closed = gate.event("ws.closed", |_| true).await;
+    assert_eq!(end(&closed), ("backend", "reset"));
+    assert_eq!(closed["bytes_out"], received, "the gate lost some that it had read");
+}
+
+#[tokio::test]
 async fn silence_and_age_end_a_socket() {
     let cases = [
         ("idle_timeout: 300ms", "idle_timeout"),
@@ -307,9 +351,9 @@ async fn five_hundred_sockets_leave_no_file_behind() {
     })
     .await;
     assert_eq!(gate.metric("wsgate_connections_accepted_total").await, 501.0);
-    assert_eq!(gate.events("ws.opened").len(), 501);
-    eventually("every end in the log", || {
-        std::future::ready((gate.events("ws.closed").len() == 501).then_some(()))
+    eventually("both ends of every socket in the log", || {
+        let lines = ["ws.opened", "ws.closed"].map(|name| gate.events(name).len());
+        std::future::ready((lines == [501, 501]).then_some(()))
     })
     .await;
 }
@@ -405,6 +449,15 @@ async fn push<W: AsyncWrite + Unpin>(to: &mut W, written: &AtomicU64) {
     to.flush().await.unwrap();
 }
 
+/// Writes until nothing is taken for a while, and returns how much was.
+async fn fill<W: AsyncWrite + Unpin>(to: &mut W) -> usize {
+    let (chunk, mut taken) = (vec![PATTERN; 64 * 1024], 0);
+    while let Ok(written) = tokio::time::timeout(NOT_TAKEN, to.write(&chunk)).await {
+        taken += written.unwrap();
+    }
+    taken
+}
+
 async fn hash_to_end<R: AsyncRead + Unpin>(from: R) -> ([u8; 32], u64) {
     let mut hash = Sha256::new();
     let bytes = hash_on(from, &mut hash).await;
@@ -444,6 +497,9 @@ const PATTERN: u8 = 0xa5;
 /// What the gate may keep for one direction that is not taken: the scratch buffer's worth, the
 /// ciphertext of it, and the allocator's rounding.
 const BUFFERED_KIB: u64 = 512;
+
+/// How long a write waits before everything on its way counts as full.
+const NOT_TAKEN: Duration = Duration::from_millis(300);
 
 /// Looks in a row without a byte moved before writers count as stopped.
 const STILL_LOOKS: u32 = 30;
