@@ -5,5 +5,13 @@
 
 mod support;
 
+mod backends;
 mod demo;
+mod forwarded;
+mod handshake;
+mod hostile;
+mod ordinary;
+mod origin;
+mod quotas;
+mod redirect;
 mod smoke;
