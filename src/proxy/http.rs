@@ -60,6 +60,7 @@ pub(crate) async fn serve(
         .half_close(false)
         .header_read_timeout(None)
         .max_headers(crate::policy::head::FIELDS_MAX + 1)
+        .max_buf_size(connection.gate.wire.head_bytes.max(HYPER_BUFFER_BYTES_MIN))
         .serve_connection(wire, service);
     let mut drained = std::pin::pin!(connection.gate.drain.reached(Phase::Draining));
     let (mut draining, mut told) = (false, false);
@@ -282,6 +283,9 @@ async fn close<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S) {
 
 /// For a client to take a last answer and close.
 const LINGER: Duration = Duration::from_secs(2);
+
+/// The least that hyper takes as a bound of its read buffer, with room to stream bodies through.
+const HYPER_BUFFER_BYTES_MIN: usize = 64 * 1024;
 
 /// Bytes read away meanwhile.
 const LINGER_BYTES: usize = 64 * 1024;

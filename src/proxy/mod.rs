@@ -4,6 +4,7 @@
 pub mod accept;
 mod body;
 mod chunked;
+mod deadline;
 mod gate;
 mod http;
 mod pool;

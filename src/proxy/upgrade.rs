@@ -204,9 +204,10 @@ pub(crate) fn response(gate: &Gate, rejection: Rejection) -> Response<AnswerBody
         headers.insert(http::header::RETRY_AFTER, seconds.into());
     }
     if rejection == Rejection::UpgradeRequired {
-        // RFC 6455 §4.2.2 and RFC 9110 §15.5.22.
+        // RFC 6455 §4.2.2 and RFC 9110 §15.5.22; who sends Upgrade names it in Connection (§7.8).
         headers.insert(http::header::SEC_WEBSOCKET_VERSION, VERSION);
         headers.insert(http::header::UPGRADE, WEBSOCKET);
+        headers.insert(http::header::CONNECTION, CLOSE_UPGRADE);
     }
     gate.security.apply(headers);
     response
@@ -269,6 +270,7 @@ const BACKEND_REFUSED: &str = "backend_refused";
 const CLIENT_GONE: &str = "client_gone";
 
 const CLOSE: http::HeaderValue = http::HeaderValue::from_static("close");
+const CLOSE_UPGRADE: http::HeaderValue = http::HeaderValue::from_static("close, Upgrade");
 const NO_STORE: http::HeaderValue = http::HeaderValue::from_static("no-store");
 const TEXT: http::HeaderValue = http::HeaderValue::from_static("text/plain; charset=utf-8");
 const VERSION: http::HeaderValue = http::HeaderValue::from_static("13");

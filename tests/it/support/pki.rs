@@ -42,15 +42,20 @@ impl Ca {
         paths
     }
 
-    /// A client configuration that trusts this CA alone and offers `http/1.1`.
-    pub fn client(&self) -> Arc<ClientConfig> {
+    /// This CA alone.
+    pub fn roots(&self) -> RootCertStore {
         let mut roots = RootCertStore::empty();
         roots.add(self.der.clone()).unwrap();
+        roots
+    }
+
+    /// A client configuration that trusts this CA alone and offers `http/1.1`.
+    pub fn client(&self) -> Arc<ClientConfig> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let mut config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .unwrap()
-            .with_root_certificates(roots)
+            .with_root_certificates(self.roots())
             .with_no_client_auth();
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Arc::new(config)
