@@ -11,7 +11,6 @@ mod bytes;
 mod certs;
 mod cli;
 mod demo;
-mod demo;
 mod drain;
 mod forwarded;
 mod handshake;
