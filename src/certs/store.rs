@@ -55,7 +55,7 @@ impl CertStore {
     /// Loads every pair; the first is the default. `files` is not empty.
     ///
     /// An expired or not yet valid pair is served: at a start there is nothing better, and clients
-    /// judge. [`warnings`](Self::warnings) tells of it and [`any_valid`](Self::any_valid) is false.
+    /// judge. [`warnings`](Self::warnings) tells of it and [`default_is_valid`](Self::default_is_valid) is false.
     ///
     /// # Errors
     /// Everything that is wrong with any of the files.
@@ -165,7 +165,7 @@ impl CertStore {
 
     /// Whether the default certificate is valid at `now`.
     #[must_use]
-    pub fn any_valid(&self, now: SystemTime) -> bool {
+    pub fn default_is_valid(&self, now: SystemTime) -> bool {
         let served = self.served.load();
         let default = served.pairs().first();
         default.is_some_and(|pair| pair.summary.valid(now))

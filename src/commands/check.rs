@@ -17,8 +17,11 @@ pub fn check(settings: &Settings) -> u8 {
             for warning in &plan.banner.warnings {
                 eprintln!("warning: {warning}");
             }
-            let backends = loaded.file.upstreams.servers.len();
-            print(&format!("{}: good, {backends} backends\n", loaded.name))
+            let backends = match loaded.file.upstreams.servers.len() {
+                1 => "1 backend".to_owned(),
+                count => format!("{count} backends"),
+            };
+            print(&format!("{}: good, {backends}\n", loaded.name))
         }
         Err(errors) => report(&errors),
     }

@@ -33,6 +33,9 @@ pub(super) fn load(settings: &Settings) -> Result<Loaded, Vec<ConfigError>> {
         },
     };
     overlay(&mut loaded.file, settings);
+    if let (Some(source), Some(_)) = (&mut loaded.source, &settings.tls_cert) {
+        source.overridden("tls.certificates", "--tls-cert, --tls-key");
+    }
     Ok(loaded)
 }
 

@@ -156,6 +156,12 @@ fn gate(file: &File, terminator: Terminator, self_signed: bool) -> GateSettings 
         tunnel: TunnelLimits {
             idle_timeout: file.limits.idle_timeout.map(|period| period.get()),
             max_age: file.limits.max_age.map(|period| period.get()),
+            heartbeat: None,
+            message_size: None,
+            messages_per_second: None,
+            broken_framing: crate::tunnel::BrokenFraming::Pass,
+            drain_code: crate::tunnel::CloseCode::GOING_AWAY,
+            drain_spread: std::time::Duration::ZERO,
         },
         http_enabled: file.http.enabled,
         log: AccessLog {

@@ -14,6 +14,7 @@ pub struct Source {
     text: String,
     root: Option<Node>,
     findings: Findings,
+    overridden: Vec<(&'static str, &'static str)>,
 }
 
 impl Source {
@@ -24,7 +25,7 @@ impl Source {
         let read = |root| de::read(root, &mut findings);
         let value = tree.root.as_ref().map(read).unwrap_or_default();
         let (file, text) = (file.to_owned(), text.to_owned());
-        (value, Self { file, text, root: tree.root, findings })
+        (value, Self { file, text, root: tree.root, findings, overridden: Vec::new() })
     }
 
     /// What reading found wrong, in the order of the text.
@@ -32,10 +33,21 @@ impl Source {
         self.findings.problems().map(|problem| self.place(problem))
     }
 
+    /// From now on what is wrong with the value of `path` is the fault of `setting`, a flag that has
+    /// taken its place.
+    pub fn overridden(&mut self, path: &'static str, setting: &'static str) {
+        self.overridden.push((path, setting));
+    }
+
     /// An error at the value of `path`, such as `upstreams.servers` or `tls.certificates.0.key`;
-    /// where that was not written, at the nearest section around it that was.
+    /// where that was not written, at the nearest section around it that was. At the flag that has
+    /// taken its place, where one has.
     #[must_use]
     pub fn error(&self, path: &str, message: impl Into<String>) -> ConfigError {
+        let below = |(over, _): &&(&str, _)| path.starts_with(over);
+        if let Some((_, setting)) = self.overridden.iter().find(below) {
+            return ConfigError::setting(*setting, message);
+        }
         let mark = self.walk(path).mark;
         self.place(&Problem { mark, message: message.into(), help: None })
     }

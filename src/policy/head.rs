@@ -50,7 +50,8 @@ pub(crate) enum Scan {
 ///
 /// # Errors
 /// At the first bare LF or bare CR: RFC 9112 §2.2 lets a recipient take a bare LF for a line end,
-/// which is how two recipients come to disagree.
+/// which is how two recipients come to disagree. At the first control character, so that what is
+/// not HTTP at all, such as TLS within TLS, is not waited for.
 pub(crate) fn scan(bytes: &[u8], seen: usize) -> Result<Scan, BadHead> {
     let start = seen.saturating_sub(3);
     for at in start..bytes.len() {
@@ -63,6 +64,10 @@ pub(crate) fn scan(bytes: &[u8], seen: usize) -> Result<Scan, BadHead> {
             _ if at > 0 && bytes[at - 1] == b'\r' => {
                 return Err(BadHead::Malformed("a CR stands alone"));
             }
+            b'\t' | b'\r' => {}
+            byte if byte.is_ascii_control() => {
+                return Err(BadHead::Malformed("a control character"));
+            }
             _ => {}
         }
     }
@@ -74,7 +79,7 @@ pub(crate) fn scan(bytes: &[u8], seen: usize) -> Result<Scan, BadHead> {
 /// # Errors
 /// `BadHead`, with the answer it deserves.
 pub(crate) fn judge(head: &[u8]) -> Result<Judged, BadHead> {
-    lines(head)?;
+    unfolded(head)?;
     request_line(head)?;
     let mut fields = [httparse::EMPTY_HEADER; FIELDS_MAX];
     let mut request = httparse::Request::new(&mut fields);
@@ -89,20 +94,19 @@ pub(crate) fn judge(head: &[u8]) -> Result<Judged, BadHead> {
     else {
         return Err(BadHead::Malformed("the request line is not whole"));
     };
+    if request.headers.iter().any(|field| field.name.len() > NAME_BYTES_MAX) {
+        return Err(BadHead::TooLarge);
+    }
     let fields = Fields(request.headers);
     let host = fields.host()?;
     check_target(method, target, host)?;
     Ok(Judged { framing: fields.framing(minor)?, opening: fields.speak_of_websocket() })
 }
 
-/// RFC 9112 §5.2 (obs-fold) and §2.2: nothing but visible characters, blanks and line ends.
-fn lines(head: &[u8]) -> Result<(), BadHead> {
+/// RFC 9112 §5.2: obs-fold.
+fn unfolded(head: &[u8]) -> Result<(), BadHead> {
     if head.windows(2).any(|pair| pair[0] == b'\n' && matches!(pair[1], b' ' | b'\t')) {
         return Err(BadHead::Malformed("a header line is folded"));
-    }
-    let control = |byte: &u8| (*byte < 0x20 && !b"\t\r\n".contains(byte)) || *byte == 0x7f;
-    if head.iter().any(control) {
-        return Err(BadHead::Malformed("a control character"));
     }
     Ok(())
 }
@@ -121,7 +125,8 @@ fn request_line(head: &[u8]) -> Result<(), BadHead> {
 /// RFC 9112 §3.2: origin-form; absolute-form when it names the same host; `*` for OPTIONS.
 fn check_target(method: &str, target: &str, host: &str) -> Result<(), BadHead> {
     let visible = target.bytes().all(|byte| byte.is_ascii_graphic());
-    if !visible || target.contains('#') {
+    // What `http` cannot read, hyper would refuse with an answer of its own.
+    if !visible || target.contains('#') || (target != "*" && target.parse::<http::Uri>().is_err()) {
         return Err(BadHead::Malformed("the request target has characters it cannot have"));
     }
     if method == "CONNECT" {
@@ -203,6 +208,9 @@ impl<'a> Fields<'a> {
 /// Header fields in one head; one more is refused with 431.
 pub(crate) const FIELDS_MAX: usize = 100;
 
+/// Bytes of a field's name, as `http` bounds them; hyper would refuse a longer one in its own words.
+const NAME_BYTES_MAX: usize = u16::MAX as usize;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -265,6 +273,8 @@ mod tests {
             "GET a:80 HTTP/1.1\r\nHost: a\r\n\r\n",
             "CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\n\r\n",
             "GET /#x HTTP/1.1\r\nHost: a\r\n\r\n",
+            "GET /<x> HTTP/1.1\r\nHost: a\r\n\r\n",
+            "GET /`x HTTP/1.1\r\nHost: a\r\n\r\n",
             "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\n",
             "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1, 1\r\n\r\n",
             "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: +1\r\n\r\n",

@@ -47,7 +47,7 @@ pub(crate) enum Forged {
 impl Forwarding {
     /// Turns a client's fields into those the backend gets.
     pub(crate) fn upstream(self, headers: &mut HeaderMap, client: &Client, kind: Kind) -> Forged {
-        let vouched = Vouched::take(headers);
+        let vouched = Vouched::take(headers, client);
         hop_by_hop(headers);
         // The gate answers 100 itself when it starts to read the body.
         headers.remove(EXPECT);
@@ -153,7 +153,8 @@ fn hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
-/// What the fields of forwarding said, taken out of the request in every spelling.
+/// What the fields of forwarding said. Of an untrusted peer all are taken out of the request, in
+/// every spelling; of a trusted one those that the gate writes anew, and the odd spellings.
 #[derive(Default)]
 struct Vouched {
     any: bool,
@@ -164,7 +165,7 @@ struct Vouched {
 }
 
 impl Vouched {
-    fn take(headers: &mut HeaderMap) -> Self {
+    fn take(headers: &mut HeaderMap, client: &Client) -> Self {
         let joined = |name: HeaderName| {
             let lines: Vec<&str> =
                 headers.get_all(name).into_iter().filter_map(|line| line.to_str().ok()).collect();
@@ -181,7 +182,10 @@ impl Vouched {
             headers.keys().filter(|name| is_vouched_name(name)).cloned().collect();
         for name in spoken {
             taken.any = true;
-            headers.remove(name);
+            let kept = client.peer_is_trusted && !REWRITTEN.contains(&name);
+            if !kept || name.as_str().contains('_') {
+                headers.remove(name);
+            }
         }
         taken
     }
@@ -190,13 +194,14 @@ impl Vouched {
 /// WSGI, CGI and PHP read `X_Real_IP` as `X-Real-IP`: both spellings are the gate's.
 fn is_vouched_name(name: &HeaderName) -> bool {
     let name = name.as_str().as_bytes();
-    VOUCHED.iter().any(|vouched| {
-        name.len() == vouched.len()
-            && name
-                .iter()
-                .zip(vouched.as_bytes())
-                .all(|(a, b)| a == b || (*a == b'_' && *b == b'-'))
-    })
+    let begins = |with: &str| {
+        name.len() >= with.len()
+            && name.iter().zip(with.as_bytes()).all(|(a, b)| a == b || (*a, *b) == (b'_', b'-'))
+    };
+    begins("x-forwarded")
+        || ["forwarded", "x-real-ip", "x-url-scheme"]
+            .iter()
+            .any(|vouched| name.len() == vouched.len() && begins(vouched))
 }
 
 /// RFC 7239 §6: an IPv6 address is bracketed and quoted.
@@ -220,20 +225,9 @@ const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const FORWARDED: HeaderName = http::header::FORWARDED;
 
-/// Fields that only the gate, or a trusted proxy, may send.
-const VOUCHED: [&str; 11] = [
-    "forwarded",
-    "x-real-ip",
-    "x-forwarded-for",
-    "x-forwarded-proto",
-    "x-forwarded-host",
-    "x-forwarded-port",
-    "x-forwarded-server",
-    "x-forwarded-ssl",
-    "x-forwarded-scheme",
-    "x-forwarded-prefix",
-    "x-url-scheme",
-];
+/// Fields that the gate writes itself, from what a trusted peer said in them.
+const REWRITTEN: [HeaderName; 5] =
+    [X_REAL_IP, X_FORWARDED_FOR, X_FORWARDED_PROTO, X_FORWARDED_HOST, FORWARDED];
 
 const HOP_BY_HOP: [HeaderName; 10] = [
     CONNECTION,
@@ -298,6 +292,8 @@ mod tests {
             ("x-forwarded-proto", "http"),
             ("x-forwarded-host", "evil.example"),
             ("x-forwarded-port", "1"),
+            ("x-forwarded-user", "root"),
+            ("x_forwarded_groups", "wheel"),
             ("forwarded", "for=6.6.6.6"),
             ("connection", "upgrade, x-real-ip, x-forwarded-for, host, close"),
             ("x-other", "kept"),
@@ -324,12 +320,15 @@ mod tests {
             ("x-forwarded-for", "203.0.113.9"),
             ("x-forwarded-proto", "http"),
             ("x-forwarded-host", "front.example"),
+            ("x-forwarded-port", "8443"),
+            ("x_forwarded_port", "1"),
             ("x-real-ip", "6.6.6.6"),
         ]);
         let forged = PLAIN.upstream(&mut headers, &behind_proxy(), Kind::Ordinary);
         assert_eq!(forged, Forged::Nothing);
         let expected = map(&[
             ("host", "a.example"),
+            ("x-forwarded-port", "8443"),
             ("x-forwarded-for", "6.6.6.6, 203.0.113.9, 10.0.0.1"),
             ("x-real-ip", "203.0.113.9"),
             ("x-forwarded-proto", "http"),

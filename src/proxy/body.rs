@@ -157,16 +157,36 @@ pub(crate) struct RequestBody(Arc<Mutex<Shared>>);
 struct Shared {
     body: Incoming,
     begun: bool,
+    stage: Stage,
+}
+
+/// How far a client's body has come.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Stage {
+    /// The client is to send more.
+    AtClient,
+    /// The backend has got all there is so far, or is to take it, since then.
+    AtBackend(Instant),
+    /// The client broke off, or what it sent is no body.
+    Broken,
 }
 
 impl RequestBody {
     pub(crate) fn new(body: Incoming) -> Self {
-        Self(Arc::new(Mutex::new(Shared { body, begun: false })))
+        Self(Arc::new(Mutex::new(Shared {
+            body,
+            begun: false,
+            stage: Stage::AtBackend(Instant::now()),
+        })))
     }
 
     /// Whether some of it may be gone.
     pub(crate) fn begun(&self) -> bool {
         self.lock().begun
+    }
+
+    pub(crate) fn stage(&self) -> Stage {
+        self.lock().stage
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Shared> {
@@ -184,7 +204,13 @@ impl http_body::Body for RequestBody {
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let mut shared = self.lock();
         shared.begun = true;
-        poll_data(&mut shared.body, cx)
+        let polled = poll_data(&mut shared.body, cx);
+        shared.stage = match &polled {
+            Poll::Pending => Stage::AtClient,
+            Poll::Ready(Some(Err(_))) => Stage::Broken,
+            Poll::Ready(_) => Stage::AtBackend(Instant::now()),
+        };
+        polled
     }
 
     fn is_end_stream(&self) -> bool {

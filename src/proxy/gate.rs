@@ -21,7 +21,7 @@ use crate::proxy::wire::WireLimits;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::sample::Sampler;
 use crate::tls::{Terminator, TlsInfo, TlsStream};
-use crate::tunnel::TunnelLimits;
+use crate::tunnel::{Tally, TunnelLimits};
 
 /// The working parts, as the configuration asks for them.
 pub struct GateSettings {
@@ -97,6 +97,7 @@ pub struct Gate {
     pub(crate) upstream: UpstreamTimes,
     pub(crate) wire: WireLimits,
     pub(crate) tunnel: TunnelLimits,
+    pub(crate) tally: Tally,
     pub(crate) http_enabled: bool,
     pub(crate) log: AccessLog,
     pub(crate) metrics: Arc<Metrics>,
@@ -128,6 +129,12 @@ impl Gate {
                 stall: STALL,
             },
             tunnel: settings.tunnel,
+            tally: Tally {
+                bytes_in: metrics.websocket_bytes.with_label_values(&["in"]),
+                bytes_out: metrics.websocket_bytes.with_label_values(&["out"]),
+                messages_in: metrics.websocket_messages.with_label_values(&["in"]),
+                messages_out: metrics.websocket_messages.with_label_values(&["out"]),
+            },
             http_enabled: settings.http_enabled,
             log: settings.log,
             metrics,

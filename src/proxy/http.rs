@@ -60,17 +60,15 @@ pub(crate) async fn serve(
         .half_close(false)
         .header_read_timeout(None)
         .max_headers(crate::policy::head::FIELDS_MAX + 1)
+        .max_buf_size(connection.gate.wire.head_bytes.max(HYPER_BUFFER_BYTES_MIN))
         .serve_connection(wire, service);
     let mut drained = std::pin::pin!(connection.gate.drain.reached(Phase::Draining));
-    let mut draining = false;
+    let (mut draining, mut told) = (false, false);
     let ended = poll_fn(|cx| {
-        if !draining && drained.as_mut().poll(cx).is_ready() {
-            draining = true;
-            // hyper would add `close` to the `Connection: Upgrade` of a 101 that is pending, which
-            // strict clients refuse; the tunnel has its own way to end.
-            if !lock(&pending).is_opening() {
-                Pin::new(&mut hyper).graceful_shutdown();
-            }
+        draining = draining || drained.as_mut().poll(cx).is_ready();
+        if draining && !told && lock(&pending).may_close() {
+            told = true;
+            Pin::new(&mut hyper).graceful_shutdown();
         }
         hyper.poll_without_shutdown(cx)
     })
@@ -81,8 +79,7 @@ pub(crate) async fn serve(
     if let (Ok(()), Slot::Ready(opened)) = (&ended, std::mem::take(&mut *lock(&pending))) {
         // Nothing behind an opening handshake reaches hyper; were it otherwise, its part is first.
         early.splice(0..0, parts.read_buf.iter().copied());
-        let (backend, from_backend, session) = opened.opened(&connection);
-        let ends = Ends { client: stream, backend, from_client: early, from_backend };
+        let (ends, session) = opened.opened(&connection, stream, early);
         return Some(Upgraded { ends, session });
     }
     drop(parts.service);
@@ -99,8 +96,10 @@ type PendingSlot = Arc<Mutex<Slot>>;
 /// What the connection is about to become.
 #[derive(Default)]
 enum Slot {
-    /// Ordinary HTTP.
+    /// Its first request is on the way.
     #[default]
+    Unknown,
+    /// Ordinary HTTP.
     Nothing,
     /// An opening handshake is being answered.
     Opening,
@@ -109,8 +108,15 @@ enum Slot {
 }
 
 impl Slot {
-    fn is_opening(&self) -> bool {
-        !matches!(self, Self::Nothing)
+    /// Whether hyper may be told to close. It would close over a first request that has not come
+    /// whole, which has its own time to come and be answered. And it would add `close` to the
+    /// `Connection: Upgrade` of a 101 that is pending, which strict clients refuse; the tunnel has
+    /// its own way to end.
+    fn may_close(&self) -> bool {
+        match self {
+            Self::Nothing => true,
+            Self::Unknown | Self::Opening | Self::Ready(_) => false,
+        }
     }
 }
 
@@ -148,6 +154,7 @@ impl Service<Request<Incoming>> for Requests {
                 Ok(response)
             });
         }
+        *lock(&self.pending) = Slot::Nothing;
         let pool = self.pool.clone();
         Box::pin(async move { Ok(ordinary(&connection, &pool, head, body, in_flight).await) })
     }
@@ -163,7 +170,7 @@ async fn ordinary(
 ) -> Response<AnswerBody> {
     let gate = &connection.gate;
     let begun = tokio::time::Instant::now();
-    let method = head.method.clone();
+    let method = redact::method(head.method.as_str());
     let path = redact::url_path(&head.uri.to_string(), &gate.log.query_allow);
     let response = match relay(connection, pool, head, body, in_flight).await {
         Ok(response) => response,
@@ -180,7 +187,7 @@ async fn ordinary(
     tracing::debug!(
         event = "http.request",
         conn_id = %connection.id,
-        "http.request.method" = %method,
+        "http.request.method" = method,
         "url.path" = path,
         "http.response.status_code" = response.status().as_u16(),
         duration_s = begun.elapsed().as_secs_f64(),
@@ -220,11 +227,11 @@ where
     S: AsyncWrite + Unpin,
 {
     let gate = &connection.gate;
-    gate.metrics.upgrades.with_label_values(&[rejection.outcome()]).inc();
     // Nothing vouches for another address: a head that cannot be read names none.
     let client = connection.peer.ip();
     // Charged like any other, though the answer is already known.
     let rejection = upgrade::charge(gate, client).err().unwrap_or(rejection);
+    gate.metrics.upgrades.with_label_values(&[rejection.outcome()]).inc();
     if let Some(suppressed) = gate.admit_rejection_line(client) {
         tracing::info!(
             event = "ws.rejected",
@@ -275,6 +282,9 @@ async fn close<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S) {
 
 /// For a client to take a last answer and close.
 const LINGER: Duration = Duration::from_secs(2);
+
+/// The least that hyper takes as a bound of its read buffer, with room to stream bodies through.
+const HYPER_BUFFER_BYTES_MIN: usize = 64 * 1024;
 
 /// Bytes read away meanwhile.
 const LINGER_BYTES: usize = 64 * 1024;

@@ -4,6 +4,7 @@
 pub mod accept;
 mod body;
 mod chunked;
+mod deadline;
 mod gate;
 mod http;
 mod pool;
@@ -44,7 +45,7 @@ pub(crate) async fn serve(
     if let Some(Upgraded { ends, session }) = served {
         let gate = Arc::clone(&connection.gate);
         drop(connection);
-        let closed = tunnel::run(ends, &gate.tunnel, &gate.drain).await;
+        let closed = tunnel::run(ends, &gate.tunnel, &gate.drain, &gate.tally).await;
         session.close(&closed);
     }
     drop(permit);

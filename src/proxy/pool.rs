@@ -1,5 +1,6 @@
 //! Ordinary HTTP to the backends: pooled connections, one pool a worker.
 
+use std::error::Error as _;
 use std::io;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -8,14 +9,14 @@ use std::time::Duration;
 use http::uri::{Authority, Scheme};
 use http::{Request, Response, Uri, request};
 use hyper::body::Incoming;
-use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::{Client, Error};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 use crate::backends::hash::Key;
 use crate::backends::set::Backend;
 use crate::policy::rejection::Rejection;
-use crate::proxy::body::RequestBody;
+use crate::proxy::body::{RequestBody, Stage};
 use crate::proxy::gate::Gate;
 use crate::proxy::upstream::{self, BoxConnect};
 
@@ -39,7 +40,8 @@ impl Pool {
     /// Sends a request to the first backend in the key's order that takes it.
     ///
     /// # Errors
-    /// As for an opening handshake: no backend, none in time, or a broken answer.
+    /// As for an opening handshake: no backend, none in time, or a broken answer. `BadRequest` when
+    /// the client's body is broken.
     pub(crate) async fn send(
         &self,
         head: request::Parts,
@@ -52,9 +54,20 @@ impl Pool {
             let Some(uri) = absolute(&head.uri, backend) else {
                 return Err(Rejection::BadRequest("the request target is not a path"));
             };
-            let mut request = Request::from_parts(head.clone(), body.clone());
-            *request.uri_mut() = uri;
-            let sent = timeout(self.gate.upstream.response, self.client.request(request)).await;
+            let attempt = || {
+                let mut request = Request::from_parts(head.clone(), body.clone());
+                *request.uri_mut() = uri.clone();
+                self.attempt(request, &body)
+            };
+            let mut sent = attempt().await;
+            // RFC 9112 §9.3.1: a kept connection may have been closed as the request came.
+            if let Ok(Err(error)) = &sent
+                && broke_off(error)
+                && head.method.is_idempotent()
+                && !body.begun()
+            {
+                sent = attempt().await;
+            }
             match sent {
                 Ok(Ok(response)) if response.status() == http::StatusCode::SWITCHING_PROTOCOLS => {
                     // Nobody asked for it.
@@ -64,12 +77,53 @@ impl Pool {
                 Ok(Err(error)) if error.is_connect() && !body.begun() => {
                     rejection = Rejection::NoBackend;
                 }
+                Ok(Err(_)) if matches!(body.stage(), Stage::Broken) => {
+                    return Err(Rejection::BadRequest("the body of the request is broken"));
+                }
                 Ok(Err(_)) => return Err(Rejection::BackendError),
-                Err(_) => return Err(Rejection::BackendTimeout),
+                Err(TooLate) => return Err(Rejection::BackendTimeout),
             }
         }
         Err(rejection)
     }
+
+    /// One request to one backend. Time runs while the backend is to take the body or to answer;
+    /// a client that is slow with its body is the wire's to end.
+    async fn attempt(
+        &self,
+        request: Request<RequestBody>,
+        body: &RequestBody,
+    ) -> Result<Result<Response<Incoming>, Error>, TooLate> {
+        let limit = self.gate.upstream.response;
+        let mut deadline = Instant::now() + limit;
+        let mut answer = self.client.request(request);
+        loop {
+            match timeout_at(deadline, &mut answer).await {
+                Ok(sent) => return Ok(sent),
+                Err(_) => {
+                    let now = Instant::now();
+                    deadline = match body.stage() {
+                        Stage::AtClient => now + limit,
+                        Stage::AtBackend(since) if since + limit > now => since + limit,
+                        Stage::AtBackend(_) | Stage::Broken => return Err(TooLate),
+                    };
+                }
+            }
+        }
+    }
+}
+
+/// The backend did not answer within `upstreams.response_timeout`.
+struct TooLate;
+
+/// Whether the connection ended before any of the answer came.
+fn broke_off(error: &Error) -> bool {
+    let source = error.source().and_then(|source| source.downcast_ref::<hyper::Error>());
+    source.is_some_and(|error| {
+        error.is_incomplete_message()
+            || error.is_canceled()
+            || error.source().is_some_and(|source| source.is::<io::Error>())
+    })
 }
 
 /// The pool tells backends apart by scheme and authority; on the wire only the path is left.

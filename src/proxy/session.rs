@@ -22,6 +22,13 @@ pub(crate) struct ConnectionId {
     number: u64,
 }
 
+impl ConnectionId {
+    /// Its number, different in each process.
+    pub(crate) fn number(self) -> u64 {
+        self.number ^ u64::from(self.process)
+    }
+}
+
 /// Where connection ids come from.
 #[derive(Debug)]
 pub(crate) struct ConnectionIds {
@@ -103,22 +110,38 @@ impl Session {
     /// Counts and logs the end.
     pub(crate) fn close(self, closed: &Closed) {
         let metrics = &self.gate.metrics;
-        if closed.reason == Reason::Drain {
-            metrics.drain_forced_closes.inc();
-        }
+        let initiator = closed.initiator.label();
         let lived = self.opened.elapsed().as_secs_f64();
         metrics.websocket_duration.observe(lived);
-        metrics.websocket_bytes.with_label_values(&["in"]).inc_by(closed.bytes_in);
-        metrics.websocket_bytes.with_label_values(&["out"]).inc_by(closed.bytes_out);
+        metrics.websocket_closes.with_label_values(&[closed.code.label(), initiator]).inc();
+        match closed.reason {
+            Reason::DrainCut => metrics.drain_forced_closes.inc(),
+            Reason::Heartbeat => metrics.heartbeat_timeouts.inc(),
+            Reason::Guard(guard) => {
+                metrics.websocket_guard_closes.with_label_values(&[guard.label()]).inc();
+            }
+            Reason::Eof
+            | Reason::Reset
+            | Reason::IdleTimeout
+            | Reason::MaxAge
+            | Reason::Drain
+            | Reason::Error => {}
+        }
+        if let Some(side) = closed.broken {
+            metrics.websocket_framing_errors.with_label_values(&[side.label()]).inc();
+        }
         if self.gate.log.enabled {
             tracing::info!(
                 event = "ws.closed",
                 conn_id = %self.id,
                 backend = %self.backend,
-                "close.initiator" = closed.initiator.label(),
+                "close.code" = closed.code.get(),
+                "close.initiator" = initiator,
                 "close.reason" = closed.reason.label(),
                 bytes_in = closed.bytes_in,
                 bytes_out = closed.bytes_out,
+                messages_in = closed.messages_in,
+                messages_out = closed.messages_out,
                 duration_s = (lived * 1e6).round() / 1e6,
                 "WebSocket closed"
             );

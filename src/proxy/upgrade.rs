@@ -25,12 +25,14 @@ use crate::proxy::session::{Opening, Session};
 use crate::proxy::upstream::{self, Answer};
 use crate::proxy::wire::InFlightGuard;
 use crate::telemetry::metrics::Metrics;
-use crate::tunnel::BackendEnd;
+use crate::tls::TlsStream;
+use crate::tunnel::{BackendEnd, Ends, Extensions, place_of};
 
 /// A backend that waits for the client to get its 101.
 pub(crate) struct Pending {
     stream: TcpStream,
     early: Bytes,
+    extensions: Extensions,
     backend: Arc<Backend>,
     slot: ClientSlot,
     opening: Opening,
@@ -40,11 +42,24 @@ pub(crate) struct Pending {
 
 impl Pending {
     /// The 101 has gone to the client.
-    pub(crate) fn opened(self, connection: &Connection) -> (BackendEnd, Vec<u8>, Session) {
+    pub(crate) fn opened(
+        self,
+        connection: &Connection,
+        client: TlsStream,
+        from_client: Vec<u8>,
+    ) -> (Ends<TlsStream, BackendEnd>, Session) {
         self.outcome.is(ACCEPTED);
         connection.gate.metrics.upgrade_duration.observe(self.begun.elapsed().as_secs_f64());
         let session = Session::open(connection, self.backend, self.slot, &self.opening);
-        (BackendEnd::new(self.stream), self.early.into(), session)
+        let ends = Ends {
+            client,
+            backend: BackendEnd::new(self.stream),
+            from_client,
+            from_backend: self.early.into(),
+            extensions: self.extensions,
+            place: place_of(connection.id.number()),
+        };
+        (ends, session)
     }
 }
 
@@ -88,10 +103,12 @@ pub(crate) async fn answer(
         }
         Ok((Answer::Switched(switched), backend)) => {
             let mut head = switched.head;
+            let extensions = Extensions::negotiated(&head.headers);
             gate.security.downstream(&mut head.headers, Kind::Opening);
             let pending = Pending {
                 stream: switched.stream,
                 early: switched.early,
+                extensions,
                 backend,
                 slot: admitted.slot,
                 opening,
@@ -204,9 +221,10 @@ pub(crate) fn response(gate: &Gate, rejection: Rejection) -> Response<AnswerBody
         headers.insert(http::header::RETRY_AFTER, seconds.into());
     }
     if rejection == Rejection::UpgradeRequired {
-        // RFC 6455 §4.2.2 and RFC 9110 §15.5.22.
+        // RFC 6455 §4.2.2 and RFC 9110 §15.5.22; who sends Upgrade names it in Connection (§7.8).
         headers.insert(http::header::SEC_WEBSOCKET_VERSION, VERSION);
         headers.insert(http::header::UPGRADE, WEBSOCKET);
+        headers.insert(http::header::CONNECTION, CLOSE_UPGRADE);
     }
     gate.security.apply(headers);
     response
@@ -269,6 +287,7 @@ const BACKEND_REFUSED: &str = "backend_refused";
 const CLIENT_GONE: &str = "client_gone";
 
 const CLOSE: http::HeaderValue = http::HeaderValue::from_static("close");
+const CLOSE_UPGRADE: http::HeaderValue = http::HeaderValue::from_static("close, Upgrade");
 const NO_STORE: http::HeaderValue = http::HeaderValue::from_static("no-store");
 const TEXT: http::HeaderValue = http::HeaderValue::from_static("text/plain; charset=utf-8");
 const VERSION: http::HeaderValue = http::HeaderValue::from_static("13");

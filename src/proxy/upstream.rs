@@ -12,6 +12,7 @@ use http_body_util::Empty;
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use socket2::SockRef;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
@@ -19,6 +20,7 @@ use crate::backends::hash::Key;
 use crate::backends::set::Backend;
 use crate::policy::handshake::OpeningHandshake;
 use crate::policy::rejection::Rejection;
+use crate::proxy::accept::keepalive;
 use crate::proxy::body::BackendConnection;
 use crate::proxy::gate::Gate;
 
@@ -65,6 +67,7 @@ pub(crate) async fn connect(gate: &Gate, backend: &Backend) -> io::Result<TcpStr
         let addresses = gate.resolver.addresses(backend).await?;
         let stream = TcpStream::connect(addresses.as_slice()).await?;
         stream.set_nodelay(true)?;
+        SockRef::from(&stream).set_tcp_keepalive(&keepalive())?;
         Ok(stream)
     });
     let dialled: io::Result<TcpStream> =

@@ -9,12 +9,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use futures_util::task::AtomicWaker;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::policy::head::{self, BadHead, Framing, Scan};
 use crate::policy::rejection::Rejection;
 use crate::proxy::chunked::Chunked;
+use crate::proxy::deadline::Deadline;
 
 /// Bounds of the HTTP stage of one connection.
 #[derive(Clone, Copy, Debug)]
@@ -29,18 +30,26 @@ pub(crate) struct WireLimits {
     pub(crate) stall: Duration,
 }
 
-/// Requests that are being answered on one connection: while there are any, silence is not idle.
+/// Requests that are being answered on one connection: while there are any, silence is not idle,
+/// and what comes next waits.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct InFlight(Arc<AtomicUsize>);
+pub(crate) struct InFlight(Arc<Unanswered>);
+
+#[derive(Debug, Default)]
+struct Unanswered {
+    count: AtomicUsize,
+    /// Woken when none is left.
+    none_left: AtomicWaker,
+}
 
 impl InFlight {
     pub(crate) fn enter(&self) -> InFlightGuard {
-        self.0.fetch_add(1, Ordering::Relaxed);
+        self.0.count.fetch_add(1, Ordering::Relaxed);
         InFlightGuard(self.clone())
     }
 
     fn is_empty(&self) -> bool {
-        self.0.load(Ordering::Relaxed) == 0
+        self.0.count.load(Ordering::Relaxed) == 0
     }
 }
 
@@ -50,7 +59,10 @@ pub(crate) struct InFlightGuard(InFlight);
 
 impl Drop for InFlightGuard {
     fn drop(&mut self) {
-        self.0.0.fetch_sub(1, Ordering::Relaxed);
+        let unanswered = &self.0.0;
+        if unanswered.count.fetch_sub(1, Ordering::Relaxed) == 1 {
+            unanswered.none_left.wake();
+        }
     }
 }
 
@@ -66,6 +78,8 @@ pub(crate) struct Wire<S> {
     read_deadline: Deadline,
     write_deadline: Deadline,
     refusal: Option<Rejection>,
+    /// What follows an unanswered request is kept unread, for its answer to go first.
+    held_back: bool,
 }
 
 /// What the next byte of the buffer is.
@@ -106,12 +120,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
             read_deadline: Deadline::default(),
             write_deadline: Deadline::default(),
             refusal: None,
+            held_back: false,
         };
         wire.read_deadline.set(limits.head_timeout);
         wire
     }
 
-    /// Why reading ended, when a head was refused.
+    /// Why reading ended, when a head was refused. A broken body is its reader's to answer.
     pub(crate) fn refusal(&self) -> Option<Rejection> {
         self.refusal
     }
@@ -135,6 +150,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
                     self.state = State::Judged { left: left - give, then };
                     return Poll::Ready(Ok(give));
                 }
+                // A bad head would end the connection before the answer to the one before it.
+                State::Head { .. } if !self.in_flight.is_empty() => {
+                    self.held_back = true;
+                    // hyper looks again by itself only where reading did not block.
+                    self.in_flight.0.none_left.register(cx.waker());
+                    if self.buffer.len() >= self.limits.head_bytes {
+                        return Poll::Pending;
+                    }
+                    if ready!(self.poll_fill(cx, self.limits.head_bytes))? == 0 {
+                        return Poll::Ready(Ok(0));
+                    }
+                }
+                State::Head { .. } if std::mem::take(&mut self.held_back) => self.next_head(),
                 State::Head { scanned } => match self.look_for_head(scanned) {
                     Ok(true) => {}
                     Ok(false) => {
@@ -159,7 +187,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
                     match self.follow_body(body, room) {
                         Ok(0) => self.next_head(),
                         Ok(give) => return Poll::Ready(Ok(give)),
-                        Err(bad) => self.refuse(bad.into()),
+                        // Its request is being answered already; the reader of the body is told.
+                        Err(_) => self.stop(),
                     }
                 }
             }
@@ -168,11 +197,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
 
     /// Judges the head in the buffer, if it is whole.
     fn look_for_head(&mut self, mut scanned: usize) -> Result<bool, BadHead> {
-        // RFC 9112 §2.2: an empty line before the request line is skipped.
-        while scanned == 0 && self.buffer.starts_with(b"\r\n") {
+        // RFC 9112 §2.2: an empty line before the request line is skipped. Its CR may have come, and
+        // been scanned, before its LF.
+        while scanned < 2 && self.buffer.starts_with(b"\r\n") {
             self.buffer.drain(..2);
+            scanned = 0;
         }
-        match head::scan(&self.buffer, std::mem::take(&mut scanned))? {
+        match head::scan(&self.buffer, scanned)? {
             Scan::Complete(length) if length <= self.limits.head_bytes => {
                 let judged = head::judge(&self.buffer[..length])?;
                 let then = match judged {
@@ -224,6 +255,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
 
     fn refuse(&mut self, rejection: Rejection) {
         self.refusal = Some(rejection);
+        self.stop();
+    }
+
+    fn stop(&mut self) {
         self.state = State::Refused;
         self.buffer = Vec::new();
     }
@@ -268,8 +303,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     fn poll_read_deadline(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             ready!(self.read_deadline.poll(cx));
-            let idle = self.buffer.is_empty() && matches!(self.state, State::Head { .. });
-            if idle && !self.in_flight.is_empty() {
+            if matches!(self.state, State::Head { .. }) && !self.in_flight.is_empty() {
                 // An answer is on its way: the client has nothing to say meanwhile.
                 self.read_deadline.set(self.limits.keep_alive);
                 continue;
@@ -333,44 +367,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> hyper::rt::Write for Wire<S> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.io).poll_shutdown(cx)
-    }
-}
-
-/// A timer that need not exist.
-#[derive(Debug, Default)]
-struct Deadline(Option<Pin<Box<Sleep>>>);
-
-impl Deadline {
-    fn set(&mut self, after: Duration) {
-        let at = Instant::now() + after;
-        match &mut self.0 {
-            Some(sleep) => sleep.as_mut().reset(at),
-            None => self.0 = Some(Box::pin(sleep_until(at))),
-        }
-    }
-
-    fn set_if_clear(&mut self, after: Duration) {
-        if self.0.is_none() {
-            self.set(after);
-        }
-    }
-
-    fn no_later_than(&mut self, after: Duration) {
-        let at = Instant::now() + after;
-        if self.0.as_ref().is_none_or(|sleep| sleep.deadline() > at) {
-            self.set(after);
-        }
-    }
-
-    fn clear(&mut self) {
-        self.0 = None;
-    }
-
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        match &mut self.0 {
-            Some(sleep) => sleep.as_mut().poll(cx),
-            None => Poll::Pending,
-        }
     }
 }
 

@@ -23,7 +23,7 @@ pub struct Banner {
     pub origins: String,
     /// The limits by client in one line.
     pub limits: String,
-    /// Whether the limit on connections was asked for or follows the file limit.
+    /// What the operator should look at, each with the setting that answers it.
     pub warnings: Vec<String>,
 }
 

@@ -265,7 +265,7 @@ impl Readiness {
         let (all, up) = self.backends.counts();
         let failing = |fails: bool, why: &dyn Fn() -> String| fails.then(why);
         let draining = self.drain.phase() >= Phase::Announced;
-        let expired = !self.certificates.any_valid(clock::wall());
+        let expired = !self.certificates.default_is_valid(clock::wall());
         let full = self.workers.fullness();
         vec![
             // They are bound before anything is served here.

@@ -39,6 +39,15 @@ pub struct Metrics {
     pub(crate) websocket_duration: Histogram,
     /// direction = in, out
     pub(crate) websocket_bytes: IntCounterVec,
+    /// direction = in, out
+    pub(crate) websocket_messages: IntCounterVec,
+    /// code, initiator = client, backend, gate
+    pub(crate) websocket_closes: IntCounterVec,
+    /// guard = message_size, message_rate, framing
+    pub(crate) websocket_guard_closes: IntCounterVec,
+    /// side = client, backend
+    pub(crate) websocket_framing_errors: IntCounterVec,
+    pub(crate) heartbeat_timeouts: IntCounter,
     /// code = 2xx…5xx
     pub(crate) http_requests: IntCounterVec,
     /// limit = upgrades, connections
@@ -148,6 +157,30 @@ impl Metrics {
                 "websocket_bytes_total",
                 "Bytes through tunnels after the 101; in = client to backend.",
                 &["direction"],
+            ),
+            websocket_messages: new.counters(
+                "websocket_messages_total",
+                "Messages that went through tunnels whole; in = client to backend.",
+                &["direction"],
+            ),
+            websocket_closes: new.counters(
+                "websocket_closes_total",
+                "WebSockets that ended, by the code of the first Close frame and who sent it.",
+                &["code", "initiator"],
+            ),
+            websocket_guard_closes: new.counters(
+                "websocket_guard_closes_total",
+                "WebSockets that a guard closed.",
+                &["guard"],
+            ),
+            websocket_framing_errors: new.counters(
+                "websocket_framing_errors_total",
+                "WebSockets whose framing broke, by the side that broke it.",
+                &["side"],
+            ),
+            heartbeat_timeouts: new.counter(
+                "heartbeat_timeouts_total",
+                "WebSockets closed because the client answered no ping.",
             ),
             http_requests: new.counters(
                 "http_requests_total",

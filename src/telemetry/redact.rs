@@ -85,6 +85,13 @@ pub(crate) fn origin(value: &str) -> String {
     bounded(&format!("{scheme}{colon}{host}"), VALUE_BYTES)
 }
 
+/// A request method as OpenTelemetry spells it: one of RFC 9110 §9 or RFC 5789 by its name, and
+/// `_OTHER` for what is a client's own text.
+pub(crate) fn method(method: &str) -> &'static str {
+    let known = METHODS.iter().find(|known| **known == method);
+    known.copied().unwrap_or("_OTHER")
+}
+
 /// `text` with unsafe characters replaced by U+FFFD, cut to `max_bytes` with `…` at the end.
 pub(crate) fn bounded(text: &str, max_bytes: usize) -> String {
     // Characters grow at most threefold, and none shrinks: nothing past the bound is needed.
@@ -121,6 +128,8 @@ pub(crate) const PATH_BYTES: usize = 512;
 pub(crate) const VALUE_BYTES: usize = 256;
 /// The longest subprotocol that is believed to be a name, in bytes.
 const SUBPROTOCOL_BYTES: usize = 64;
+const METHODS: [&str; 9] =
+    ["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"];
 const REDACTED: &str = "[redacted]";
 
 #[cfg(test)]

@@ -150,6 +150,11 @@ impl TlsStream {
         })
     }
 
+    /// What the system has to say of the socket while nothing is read from it; said once.
+    pub(crate) fn take_error(&self) -> Option<io::Error> {
+        self.tcp.take_error().ok().flatten()
+    }
+
     /// Ready when everything that was sealed has gone.
     ///
     /// # Errors

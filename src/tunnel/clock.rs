@@ -22,6 +22,8 @@ pub(super) enum Due {
     Dead,
     /// Its turn in the drain.
     Drain,
+    /// Nothing is read from the client: it is asked whether it is still there.
+    Look,
     /// The Close frame was not answered.
     Unanswered,
 }
@@ -38,6 +40,7 @@ pub(super) struct Clock {
     half_closed: bool,
     oldest: Option<Instant>,
     drain: Option<Instant>,
+    look: Option<Instant>,
     closing: Option<Instant>,
     place: f64,
     timer: Option<Pin<Box<Sleep>>>,
@@ -56,6 +59,7 @@ impl Clock {
             half_closed: false,
             oldest: age.and_then(|age| now.checked_add(age)),
             drain: None,
+            look: None,
             closing: None,
             place,
             timer: None,
@@ -87,6 +91,14 @@ impl Clock {
         self.arm();
     }
 
+    /// The backend takes nothing, so nothing is read that would tell of the client's reset.
+    pub(super) fn blocked(&mut self) {
+        if self.look.is_none() {
+            self.look = Some(Instant::now() + BETWEEN_LOOKS);
+            self.arm();
+        }
+    }
+
     /// The gate has begun to close this tunnel. Nothing else is due any more.
     pub(super) fn closing(&mut self) {
         self.closing = Some(Instant::now() + CLOSE_WAIT);
@@ -103,6 +115,7 @@ impl Clock {
             match due {
                 Some(Due::Ping) => self.pings += 1,
                 Some(Due::Drain) => self.drain = None,
+                Some(Due::Look) => self.look = None,
                 _ => {}
             }
             self.arm();
@@ -131,7 +144,8 @@ impl Clock {
         });
         let age = self.oldest.map(|oldest| (oldest, Due::Age));
         let drain = self.drain.map(|turn| (turn, Due::Drain));
-        [idle, beat, age, drain].into_iter().flatten().min_by_key(|(at, _)| *at)
+        let look = self.look.map(|at| (at, Due::Look));
+        [idle, beat, age, drain, look].into_iter().flatten().min_by_key(|(at, _)| *at)
     }
 
     fn arm(&mut self) {
@@ -142,6 +156,9 @@ impl Clock {
         }
     }
 }
+
+/// How long a client's reset may stay unnoticed behind a backend that does not read.
+const BETWEEN_LOOKS: Duration = Duration::from_secs(2);
 
 /// Silence that ends a tunnel of which one side has ended already.
 const HALF_CLOSED: Duration = Duration::from_secs(60);

@@ -6,6 +6,7 @@
 pub(crate) struct CloseCode(u16);
 
 impl CloseCode {
+    /// The gate stops, or the socket has had its time.
     pub(crate) const GOING_AWAY: Self = Self(1001);
     pub(crate) const PROTOCOL_ERROR: Self = Self(1002);
     /// A Close frame without a code (RFC 6455 §7.1.5). Never sent.
@@ -14,6 +15,7 @@ impl CloseCode {
     pub(crate) const ABNORMAL: Self = Self(1006);
     pub(crate) const POLICY: Self = Self(1008);
     pub(crate) const TOO_BIG: Self = Self(1009);
+    /// The gate restarts: come back (registered by IANA).
     pub(crate) const SERVICE_RESTART: Self = Self(1012);
 
     /// The code, if a Close frame may carry it.

@@ -10,6 +10,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWrite};
 use tokio::net::TcpStream;
 
 use crate::tls::{Ingested, TlsStream};
+use crate::tunnel::Reason;
 
 /// One end of a tunnel.
 pub(crate) trait End {
@@ -33,6 +34,9 @@ pub(crate) trait End {
     /// # Errors
     /// As the socket.
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+
+    /// Whether the connection was reset, asked while nothing is read from it. Said once.
+    fn was_reset(&self) -> bool;
 
     /// Ends this direction: close_notify where there is TLS, and FIN.
     ///
@@ -61,6 +65,10 @@ impl End for TlsStream {
 
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.poll_sent(cx)
+    }
+
+    fn was_reset(&self) -> bool {
+        self.take_error().is_some_and(|error| Reason::of(&error) == Reason::Reset)
     }
 
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -121,6 +129,12 @@ impl<S: tokio::io::AsyncRead + AsyncWrite + Unpin> End for Plain<S> {
             self.sent = 0;
         }
         Pin::new(&mut self.socket).poll_flush(cx)
+    }
+
+    /// Never asked of backends: what came before their reset belongs to a client that may read
+    /// slowly.
+    fn was_reset(&self) -> bool {
+        false
     }
 
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -57,13 +57,6 @@ impl Follower {
         }
     }
 
-    /// For a direction that is not a WebSocket's: everything is taken, nothing told.
-    pub(crate) fn opaque() -> Self {
-        let mut follower = Self::new(Sender::Client, Extensions::None);
-        follower.follow_no_more(Mode::Opaque);
-        follower
-    }
-
     /// Passes over `bytes` up to the next event.
     ///
     /// `bytes` begin with the first one not taken yet.
@@ -111,11 +104,6 @@ impl Follower {
     /// Whole messages passed over.
     pub(crate) fn messages(&self) -> u64 {
         self.messages
-    }
-
-    /// Bytes behind the Close frame, which its receiver ignores (RFC 6455 §1.4).
-    pub(crate) fn bytes_after_close(&self) -> u64 {
-        if self.mode == Mode::Closed { ENDLESS - self.left } else { 0 }
     }
 
     fn end_message(&mut self) -> Option<Event> {

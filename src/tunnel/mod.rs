@@ -9,12 +9,13 @@ mod inject;
 mod pipe;
 mod relay;
 
+use std::io;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
 use prometheus::IntCounter;
 
-pub use crate::tunnel::close::CloseCode;
+pub(crate) use crate::tunnel::close::CloseCode;
 pub(crate) use crate::tunnel::end::BackendEnd;
 pub(crate) use crate::tunnel::frames::Extensions;
 pub(crate) use crate::tunnel::relay::run;
@@ -36,7 +37,7 @@ pub struct TunnelLimits {
     /// What follows broken framing.
     pub broken_framing: BrokenFraming,
     /// The code of the Close frames when the gate drains, or a socket is too old.
-    pub drain_code: CloseCode,
+    pub(crate) drain_code: CloseCode,
     /// Over which the sockets are closed when the gate drains.
     pub drain_spread: Duration,
 }
@@ -57,6 +58,13 @@ pub enum BrokenFraming {
     Pass,
     /// Close 1002 to who sent them.
     Close,
+}
+
+/// Where tunnel `number` stands among all, 0 to 1: numbers in a row fall far apart and evenly, by
+/// Fibonacci hashing (Knuth, TAOCP 3, 6.4).
+pub(crate) fn place_of(number: u64) -> f64 {
+    let place = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+    place as f64 / (1_u64 << 32) as f64
 }
 
 /// What flows, counted while it does.
@@ -143,6 +151,17 @@ pub(crate) enum Reason {
 }
 
 impl Reason {
+    /// What an error of a connection means.
+    pub(crate) fn of(error: &io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::BrokenPipe
+            | io::ErrorKind::TimedOut => Self::Reset,
+            _ => Self::Error,
+        }
+    }
+
     /// `close.reason` in the log.
     pub(crate) fn label(self) -> &'static str {
         match self {
@@ -175,4 +194,17 @@ pub(crate) struct Closed {
     pub(crate) messages_out: u64,
     /// Whose framing broke first.
     pub(crate) broken: Option<Side>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_of_numbers_in_a_row_are_even() {
+        let mut places: Vec<f64> = (1 << 40..).take(100).map(place_of).collect();
+        places.sort_unstable_by(f64::total_cmp);
+        assert!(places[0] < 0.03 && places[99] > 0.97, "{places:?}");
+        assert!(places.windows(2).all(|pair| pair[1] - pair[0] <= 0.03), "no gaps: {places:?}");
+    }
 }

@@ -25,6 +25,8 @@ pub(super) struct Pipe {
     output: Output,
     insert: Option<Insert>,
     rate: Rate,
+    /// The sink does not take what it was given.
+    pub(super) blocked: bool,
     pub(super) bytes: u64,
     /// The source has ended.
     pub(super) ended: bool,
@@ -71,6 +73,7 @@ impl Pipe {
             output: Output::Open,
             insert: None,
             rate: Rate::default(),
+            blocked: false,
             bytes: 0,
             ended: false,
             done: false,
@@ -122,6 +125,7 @@ impl Pipe {
         }
         for _ in 0..ROUNDS {
             let gone = sink.poll_gone(cx).map_err(Broken::sink)?;
+            self.blocked = gone.is_pending();
             // Nothing is read while the sink has not taken all of what was read before, unless
             // nothing of it will be given.
             if self.output == Output::Open || self.ended {
@@ -273,11 +277,11 @@ impl Pipe {
 
 impl Broken {
     fn source(error: io::Error) -> Self {
-        Self::Source(reason(&error))
+        Self::Source(Reason::of(&error))
     }
 
     fn sink(error: io::Error) -> Self {
-        Self::Sink(reason(&error))
+        Self::Sink(Reason::of(&error))
     }
 }
 
@@ -314,16 +318,6 @@ impl Rate {
         }
         self.frames = self.frames.saturating_add(1);
         self.frames > most
-    }
-}
-
-fn reason(error: &io::Error) -> Reason {
-    match error.kind() {
-        io::ErrorKind::ConnectionReset
-        | io::ErrorKind::ConnectionAborted
-        | io::ErrorKind::BrokenPipe
-        | io::ErrorKind::TimedOut => Reason::Reset,
-        _ => Reason::Error,
     }
 }
 

@@ -48,9 +48,11 @@ pub(crate) async fn run<C: End, B: End>(
                 }
                 match clock.poll(cx) {
                     Poll::Pending => return Poll::Pending,
-                    Poll::Ready(Due::Unanswered) => return Poll::Ready(tunnel.given_up()),
-                    // What it asks for is done by the next poll.
-                    Poll::Ready(due) => tunnel.act(due, &mut clock),
+                    Poll::Ready(due) => match tunnel.act(due, &mut clock) {
+                        Some(end) => return Poll::Ready(end),
+                        // What it asks for is done by the next poll.
+                        None => {}
+                    },
                 }
             }
         })
@@ -117,6 +119,7 @@ impl<'a, C: End, B: End> Tunnel<'a, C, B> {
         tally: &Tally,
     ) -> Poll<(Side, Reason)> {
         let now = Instant::now();
+        let closing = self.closing.is_some();
         let (client, backend) = (&mut self.client, &mut self.backend);
         let pings = (self.pings.1 > 0).then_some(self.pings);
         let inbound =
@@ -128,7 +131,14 @@ impl<'a, C: End, B: End> Tunnel<'a, C, B> {
             &Rules { limits: self.limits, pings: None, now },
         );
         self.count(clock, tally, now);
+        if self.inbound.blocked {
+            clock.blocked();
+        }
         self.notice(clock, now);
+        if self.closing.is_some() != closing {
+            // The Close frames are to go out at once.
+            return self.poll(cx, clock, tally);
+        }
         match (inbound, outbound) {
             (Poll::Ready(Err(broken)), _) => self.broke(broken, Side::Client, Side::Backend),
             (_, Poll::Ready(Err(broken))) => self.broke(broken, Side::Backend, Side::Client),
@@ -211,7 +221,8 @@ impl<'a, C: End, B: End> Tunnel<'a, C, B> {
         self.first_close = Some((Side::Gate, code));
     }
 
-    fn act(&mut self, due: Due, clock: &mut Clock) {
+    /// Does what is due; an end when that is one.
+    fn act(&mut self, due: Due, clock: &mut Clock) -> Option<(Side, Reason)> {
         let code = self.limits.drain_code;
         match due {
             Due::Ping => {
@@ -230,8 +241,16 @@ impl<'a, C: End, B: End> Tunnel<'a, C, B> {
             }
             Due::Age => self.shut(Reason::MaxAge, code, code, clock),
             Due::Drain => self.shut(Reason::Drain, code, code, clock),
-            Due::Unanswered => {}
+            Due::Look if self.inbound.blocked && self.client.was_reset() => {
+                return Some((Side::Client, Reason::Reset));
+            }
+            Due::Look => {}
+            // The wait for an answer is over.
+            Due::Unanswered => {
+                return Some((Side::Gate, self.closing.unwrap_or(Reason::Error)));
+            }
         }
+        None
     }
 
     /// Begins to close: a Close frame to each side that has not had one.
@@ -251,12 +270,10 @@ impl<'a, C: End, B: End> Tunnel<'a, C, B> {
     /// Each side has had its Close frame and has answered, or has gone.
     fn is_answered(&self) -> bool {
         let said = |pipe: &Pipe| pipe.close.is_some() || pipe.ended || pipe.broken;
-        self.inbound.is_shut() && self.outbound.is_shut() && said(&self.inbound) && said(&self.outbound)
-    }
-
-    /// The wait for an answer is over.
-    fn given_up(&self) -> (Side, Reason) {
-        (Side::Gate, self.closing.unwrap_or(Reason::Error))
+        self.inbound.is_shut()
+            && self.outbound.is_shut()
+            && said(&self.inbound)
+            && said(&self.outbound)
     }
 
     fn broke(&self, broken: Broken, source: Side, sink: Side) -> Poll<(Side, Reason)> {

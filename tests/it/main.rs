@@ -5,5 +5,20 @@
 
 mod support;
 
+mod architecture;
+mod backends;
+mod bytes;
+mod certs;
+mod cli;
 mod demo;
+mod drain;
+mod forwarded;
+mod handshake;
+mod hostile;
+mod observe;
+mod ordinary;
+mod origin;
+mod quotas;
+mod redirect;
 mod smoke;
+mod sticky;

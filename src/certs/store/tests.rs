@@ -233,12 +233,12 @@ fn an_expired_pair_is_served_at_a_start_and_refused_on_a_reload() {
     let hour_ahead = wall() + Duration::from_secs(2 * 3600);
     let files = dir.write("pair", &ecdsa_at(&["old.test"], long_ago));
     let store = CertStore::load(vec![files]).unwrap();
-    assert!(!store.any_valid(wall()) && store.any_valid(long_ago));
+    assert!(!store.default_is_valid(wall()) && store.default_is_valid(long_ago));
     assert!(store.warnings(wall())[0].contains("old.test expired"), "{:?}", store.warnings(wall()));
 
     dir.write("pair", &ecdsa(&["new.test"]));
     assert!(matches!(store.reload(wall())[..], [ReloadOutcome::Reloaded(_)]));
-    assert!(store.any_valid(wall()) && store.warnings(wall()).is_empty());
+    assert!(store.default_is_valid(wall()) && store.warnings(wall()).is_empty());
 
     dir.write("pair", &ecdsa_at(&["old.test"], long_ago));
     assert!(matches!(refused(&store.reload(wall())).0[..], [Problem::Expired(_)]));
@@ -255,7 +255,7 @@ fn a_pair_in_memory_is_renewed_and_files_are_not() {
     let metrics = Metrics::new();
     let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
     let store = CertStore::self_signed(&names, wall()).unwrap();
-    assert!(store.is_self_signed_in_memory() && store.any_valid(wall()));
+    assert!(store.is_self_signed_in_memory() && store.default_is_valid(wall()));
     assert_eq!(store.summaries()[0].names, names);
     assert_eq!(store.summaries()[0].file, None);
     assert_eq!(store.reload(wall()), []);

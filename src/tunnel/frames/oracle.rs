@@ -12,7 +12,7 @@ use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 use tungstenite::protocol::frame::{Frame, FrameHeader};
 use tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
 
-use super::tests::{Direction, Joining};
+use super::tests::Direction;
 use super::*;
 
 /// What both tell.
@@ -51,7 +51,6 @@ proptest! {
         written in stream(prop_oneof![6 => 0..300usize, 2 => 65_530..65_540usize]),
         behind in vec(any::<u8>(), 0..20),
         cuts in cuts(),
-        joining in select(vec![Joining::Room, Joining::TopUp]),
     ) {
         let mut bytes = encode(&written, sender);
         let closes = written.iter().any(|one| one.opcode == OpCode::Control(Control::Close));
@@ -61,13 +60,11 @@ proptest! {
         let (theirs, end) = oracle(&bytes, sender);
         prop_assert_eq!(end, if closes { End::Closed } else { End::Stream });
 
-        let direction = follow(&bytes, &cuts, sender, Extensions::None, joining);
+        let direction = follow(&bytes, &cuts, sender, Extensions::None);
         prop_assert_eq!(seen(&direction), theirs);
         prop_assert_eq!(&direction.out, &bytes);
         let place = if closes { Place::Closed } else { Place::Boundary };
         prop_assert_eq!(direction.follower.place(), place);
-        let ignored = if closes { behind.len() as u64 } else { 0 };
-        prop_assert_eq!(direction.follower.bytes_after_close(), ignored);
     }
 
     #[test]
@@ -82,7 +79,7 @@ proptest! {
         let mut direction = Direction::new(Follower::new(sender, Extensions::None));
         let mut at = 0;
         for chunk in chunks(&bytes, &cuts) {
-            direction.read(chunk, Joining::Room);
+            direction.read(chunk);
             at += chunk.len();
             let sent = direction.out.len();
             prop_assert_eq!(sent + direction.held.as_bytes().len(), at);
@@ -107,7 +104,6 @@ proptest! {
         damage in vec((any::<prop::sample::Index>(), damage()), 1..4),
         near_headers: bool,
         cuts in cuts(),
-        joining in select(vec![Joining::Room, Joining::TopUp]),
     ) {
         let mut bytes = encode(&written, sender);
         let mut starts = vec![0];
@@ -122,7 +118,7 @@ proptest! {
         }
         // Whatever was announced is there in full: tungstenite judges whole frames.
         bytes.resize(bytes.len() + FRAME_MAX + 64, 0);
-        let direction = follow(&bytes, &cuts, sender, Extensions::None, joining);
+        let direction = follow(&bytes, &cuts, sender, Extensions::None);
         agree(&direction, oracle(&bytes, sender))?;
     }
 
@@ -132,12 +128,11 @@ proptest! {
         bytes in vec(prop_oneof![any::<u8>(), select(&b"\0\x01\x02\x03\x08\x7e\x7f\x80\x81\x82\x88\x89\x8a\xfe\xff"[..])], 0..200),
         extensions in select(vec![Extensions::None, Extensions::PermessageDeflate, Extensions::Unknown]),
         cuts in cuts(),
-        joining in select(vec![Joining::Room, Joining::TopUp]),
     ) {
-        let direction = follow(&bytes, &cuts, sender, extensions, joining);
+        let direction = follow(&bytes, &cuts, sender, extensions);
         prop_assert_eq!([&direction.out, direction.held.as_bytes()].concat(), &bytes[..]);
 
-        let at_once = follow(&bytes, &[bytes.len()], sender, extensions, Joining::Room);
+        let at_once = follow(&bytes, &[bytes.len()], sender, extensions);
         prop_assert_eq!(&direction.events, &at_once.events);
         prop_assert_eq!(direction.follower.place(), at_once.follower.place());
         let broken = direction.events().iter().filter(|event| matches!(event, Event::Broken(_))).count();
@@ -270,16 +265,10 @@ fn chunks<'a>(bytes: &'a [u8], cuts: &[usize]) -> impl Iterator<Item = &'a [u8]>
     })
 }
 
-fn follow(
-    bytes: &[u8],
-    cuts: &[usize],
-    sender: Sender,
-    extensions: Extensions,
-    joining: Joining,
-) -> Direction {
+fn follow(bytes: &[u8], cuts: &[usize], sender: Sender, extensions: Extensions) -> Direction {
     let mut direction = Direction::new(Follower::new(sender, extensions));
     for chunk in chunks(bytes, cuts) {
-        direction.read(chunk, joining);
+        direction.read(chunk);
     }
     direction
 }

@@ -16,45 +16,16 @@ pub(super) struct Direction {
     taken: usize,
 }
 
-/// How what was held comes before the next read.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Joining {
-    Room,
-    TopUp,
-}
-
 impl Direction {
     pub(super) fn new(follower: Follower) -> Self {
         let held = Held::default();
         Self { follower, held, out: Vec::new(), events: Vec::new(), own: None, taken: 0 }
     }
 
-    pub(super) fn read(&mut self, chunk: &[u8], joining: Joining) {
-        match joining {
-            Joining::Room => {
-                let mut buffer = [&[0; Held::MAX], chunk].concat();
-                let start = Held::MAX - self.held.put_before(&mut buffer[..Held::MAX]);
-                let taken = self.go_over(&buffer[start..]);
-                self.held.keep(&buffer[start + taken..]);
-            }
-            Joining::TopUp => {
-                let mut rest = chunk;
-                let added = self.held.top_up(chunk);
-                if !self.held.is_empty() {
-                    rest = &chunk[added..];
-                    let held = self.held.as_bytes().to_vec();
-                    let taken = self.go_over(&held);
-                    if taken == 0 {
-                        assert_eq!(rest, b"", "only the end of a read leaves a header unfinished");
-                        return;
-                    }
-                    assert_eq!(taken, held.len());
-                    self.held.clear();
-                }
-                let taken = self.go_over(rest);
-                self.held.keep(&rest[taken..]);
-            }
-        }
+    pub(super) fn read(&mut self, chunk: &[u8]) {
+        let buffer = [self.held.as_bytes(), chunk].concat();
+        let taken = self.go_over(&buffer);
+        self.held.keep(&buffer[taken..]);
     }
 
     /// What has no answer is `None` at the end of the stream.
@@ -82,7 +53,7 @@ impl Direction {
 
 fn following(sender: Sender, bytes: &[u8]) -> Direction {
     let mut direction = Direction::new(Follower::new(sender, Extensions::None));
-    direction.read(bytes, Joining::Room);
+    direction.read(bytes);
     direction
 }
 
@@ -184,7 +155,7 @@ fn close_codes_are_unmasked() {
         assert_eq!(direction.follower.place(), Place::Closed);
 
         let mut bytewise = Direction::new(Follower::new(sender, Extensions::None));
-        bytes.chunks(1).for_each(|byte| bytewise.read(byte, Joining::TopUp));
+        bytes.chunks(1).for_each(|byte| bytewise.read(byte));
         assert_eq!(bytewise.events, direction.events);
         assert_eq!(bytewise.out, bytes);
     }
@@ -193,12 +164,10 @@ fn close_codes_are_unmasked() {
 #[test]
 fn bytes_behind_a_close_are_counted_and_pass() {
     let mut direction = following(Sender::Backend, b"\x88\x00\xff\xffgarbage");
-    direction.read(b"\x81\x01a", Joining::Room);
+    direction.read(b"\x81\x01a");
     assert_eq!(direction.events(), [Event::Close(CloseCode::NONE)]);
-    assert_eq!(direction.follower.bytes_after_close(), 12);
     assert_eq!(direction.follower.messages(), 0);
     assert_eq!(direction.out, b"\x88\x00\xff\xffgarbage\x81\x01a");
-    assert_eq!(following(Sender::Backend, b"\x88\x00").follower.bytes_after_close(), 0);
 }
 
 #[test]
@@ -224,14 +193,14 @@ fn the_pong_to_our_ping_is_left_out_however_it_is_cut() {
     let pong = b"\x8a\x88\0\0\0\0our ping";
     let after = b"\x8a\x88\0\0\0\0not ours\x80\x80mask\x81\x80mask";
     let stream = [&before[..], pong, after].concat();
-    for joining in [Joining::Room, Joining::TopUp] {
+    {
         for cut in 0..stream.len() {
             for second in cut..stream.len() {
                 let follower = Follower::new(Sender::Client, Extensions::None);
                 let mut direction = Direction::new(follower);
                 direction.own = Some(Token(*b"our ping"));
                 for part in [&stream[..cut], &stream[cut..second], &stream[second..]] {
-                    direction.read(part, joining);
+                    direction.read(part);
                 }
                 assert_eq!(direction.out, [&before[..], after].concat(), "{cut} {second}");
                 assert_eq!(direction.follower.messages(), 2);
@@ -286,12 +255,11 @@ fn what_breaks_the_framing_is_named_and_stops_before_the_frame() {
         let mut direction = following(sender, &[good, bad].concat());
         let (size, told) = (good.len(), direction.events.clone());
         assert_eq!(told[2..], [(size, Event::Broken(violation))], "{bad:x?}");
-        direction.read(good, Joining::Room);
+        direction.read(good);
         assert_eq!(direction.events, told, "told once");
         assert_eq!(direction.out, [good, bad, good].concat());
         assert_eq!(direction.follower.place(), Place::Opaque);
         assert_eq!(direction.follower.messages(), 1);
-        assert_eq!(direction.follower.bytes_after_close(), 0);
     }
 }
 
@@ -307,7 +275,7 @@ fn a_new_message_inside_a_fragmented_one_is_broken() {
 fn reserved_bits_are_as_negotiated() {
     let of = |extensions, bytes: &[u8]| {
         let mut direction = Direction::new(Follower::new(Sender::Backend, extensions));
-        direction.read(bytes, Joining::Room);
+        direction.read(bytes);
         direction.events().pop()
     };
     let compressed = |kind| Event::Message(Message { kind, compressed: true, bytes: 0 });
@@ -325,14 +293,4 @@ fn reserved_bits_are_as_negotiated() {
 
     assert_eq!(of(Extensions::Unknown, b"\x71\x00\xf0\x00"), Some(compressed(Kind::Text)));
     assert_eq!(of(Extensions::Unknown, b"\xf9\x00"), Some(Event::Ping));
-}
-
-#[test]
-fn an_opaque_direction_takes_everything() {
-    let mut direction = Direction::new(Follower::opaque());
-    direction.read(b"\xff", Joining::Room);
-    direction.read(b"SSH-2.0", Joining::TopUp);
-    assert_eq!(direction.out, b"\xffSSH-2.0");
-    assert_eq!(direction.events, []);
-    assert_eq!(direction.follower.place(), Place::Opaque);
 }

@@ -73,7 +73,17 @@ impl Backend {
         F: Fn(Conversation) -> W + Send + Sync + 'static,
         W: Future<Output = ()> + Send + 'static,
     {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::start_at("127.0.0.1:0".parse().unwrap(), script).await
+    }
+
+    /// The same at a given address, where a backend may have been before.
+    pub async fn start_at<F, W>(address: SocketAddr, script: F) -> Self
+    where
+        F: Fn(Conversation) -> W + Send + Sync + 'static,
+        W: Future<Output = ()> + Send + 'static,
+    {
+        let bind = || async move { TcpListener::bind(address).await.ok() };
+        let listener = eventually(&format!("{address} free"), bind).await;
         let address = listener.local_addr().unwrap();
         let (connections, heads) = (Arc::<AtomicUsize>::default(), Arc::<Mutex<Vec<_>>>::default());
         let (counted, recorded) = (Arc::clone(&connections), Arc::clone(&heads));
@@ -112,7 +122,12 @@ impl Backend {
 
     /// The same, with `name` in the field `x-backend` of each answer.
     pub async fn named(name: &'static str) -> Self {
-        Self::start(move |mut talk| async move {
+        Self::named_at("127.0.0.1:0".parse().unwrap(), name).await
+    }
+
+    /// The same at a given address.
+    pub async fn named_at(address: SocketAddr, name: &'static str) -> Self {
+        Self::start_at(address, move |mut talk| async move {
             let who = format!("x-backend: {name}\r\n");
             if talk.field("upgrade").is_empty() {
                 let head = talk.head.clone();

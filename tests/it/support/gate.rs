@@ -120,6 +120,11 @@ impl Gate {
         .await
     }
 
+    /// The events of one name so far.
+    pub fn events(&self, name: &str) -> Vec<Value> {
+        self.log().into_iter().filter(|line| line["event"] == name).collect()
+    }
+
     /// Everything logged so far.
     pub fn log(&self) -> Vec<Value> {
         self.log.lock().unwrap().clone()
@@ -141,6 +146,13 @@ impl Gate {
         let (_, text) = self.status("/metrics").await;
         let line = text.lines().find_map(|line| line.strip_prefix(sample)?.strip_prefix(' '));
         line.map_or(0.0, |value| value.parse().unwrap())
+    }
+
+    /// The sum over all label values of a family, or of those samples whose line begins so.
+    pub async fn sum(&self, prefix: &str) -> f64 {
+        let (_, text) = self.status("/metrics").await;
+        let samples = text.lines().filter(|line| line.starts_with(prefix));
+        samples.map(|line| line.rsplit_once(' ').unwrap().1.parse::<f64>().unwrap()).sum()
     }
 
     /// Waits until a sample is `value`.
@@ -165,6 +177,11 @@ impl Gate {
         Client::connect(self.https, self.ca.client()).await.unwrap()
     }
 
+    /// The same whatever the certificate.
+    pub async fn connect_blindly(&self) -> Client {
+        Client::connect(self.https, super::pki::client_that_trusts_anybody()).await.unwrap()
+    }
+
     /// A WebSocket through the gate to `path`.
     pub async fn websocket(&self, path: &str) -> Client {
         let mut client = self.connect().await;
@@ -186,7 +203,7 @@ impl Gate {
 
     /// Sends a signal by its name, `HUP` or `TERM`.
     pub async fn signal(&self, name: &str) {
-        let pid = self.child.id().expect("a running gate").to_string();
+        let pid = self.pid().to_string();
         let sent = Command::new("kill").args(["-s", name, &pid]).status().await.unwrap();
         assert!(sent.success());
     }
@@ -196,9 +213,18 @@ impl Gate {
         soon("the gate's end", self.child.wait()).await.unwrap().code().expect("an exit, no signal")
     }
 
+    fn pid(&self) -> u32 {
+        self.child.id().expect("a running gate")
+    }
+
+    /// Open files.
+    pub fn files(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap().count()
+    }
+
     /// The resident memory in KiB.
     pub fn resident_kib(&self) -> u64 {
-        let pid = self.child.id().expect("a running gate");
+        let pid = self.pid();
         let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
         line.trim().trim_end_matches(" kB").parse().unwrap()

@@ -5,6 +5,7 @@ pub mod backend;
 pub mod client;
 pub mod gate;
 pub mod pki;
+pub mod raw;
 
 use std::future::Future;
 use std::time::Duration;
