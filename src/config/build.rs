@@ -12,7 +12,7 @@ use super::error::ConfigError;
 use super::file::{File, Limits};
 use super::source::Source;
 use super::values::MaxConnections;
-use super::words::{ClientIp, Format, Level, MinVersion, Proto};
+use super::words::{self, ClientIp, Format, Level, MinVersion, Proto};
 use crate::backends::health::HealthCheck;
 use crate::backends::set::{Backend, Backends, Host};
 use crate::certs::{CertStore, PairFiles};
@@ -25,7 +25,7 @@ use crate::proxy::{AccessLog, ClientIpLog, GateSettings, UpstreamTimes};
 use crate::runtime::{Audience, Banner, Plan};
 use crate::telemetry::log::{self, LogSettings};
 use crate::tls::{self, Terminator, TlsSettings};
-use crate::tunnel::TunnelLimits;
+use crate::tunnel::{BrokenFraming, CloseCode, Heartbeat, TunnelLimits};
 
 /// Builds the working parts of `file`. `source` is where it was written, for the places of errors
 /// that are found only now; without one the settings are named.
@@ -156,12 +156,21 @@ fn gate(file: &File, terminator: Terminator, self_signed: bool) -> GateSettings 
         tunnel: TunnelLimits {
             idle_timeout: file.limits.idle_timeout.map(|period| period.get()),
             max_age: file.limits.max_age.map(|period| period.get()),
-            heartbeat: None,
-            message_size: None,
-            messages_per_second: None,
-            broken_framing: crate::tunnel::BrokenFraming::Pass,
-            drain_code: crate::tunnel::CloseCode::GOING_AWAY,
-            drain_spread: std::time::Duration::ZERO,
+            heartbeat: file.heartbeat.as_ref().map(|heartbeat| Heartbeat {
+                interval: heartbeat.interval.get(),
+                misses: heartbeat.misses.get(),
+            }),
+            message_size: file.limits.message_size.map(|size| size.bytes()),
+            messages_per_second: file.limits.messages_per_second,
+            broken_framing: match file.limits.broken_framing {
+                words::BrokenFraming::Pass => BrokenFraming::Pass,
+                words::BrokenFraming::Close => BrokenFraming::Close,
+            },
+            drain_code: match file.drain.close_code {
+                words::CloseCode::GoingAway => CloseCode::GOING_AWAY,
+                words::CloseCode::ServiceRestart => CloseCode::SERVICE_RESTART,
+            },
+            drain_spread: file.drain.spread.get().min(file.drain.timeout.get()),
         },
         http_enabled: file.http.enabled,
         log: AccessLog {

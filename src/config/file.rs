@@ -11,7 +11,10 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use super::addresses::{Cidr, ListenAddr, ListenAddrs, OriginEntry, ServerAddr};
 use super::values::{MaxConnections, Period, Rate, Size};
-use super::words::{Cipher, ClientIp, Format, HashEntry, Level, MinVersion, MissingOrigin, Proto};
+use super::words::{
+    BrokenFraming, Cipher, ClientIp, CloseCode, Format, HashEntry, Level, MinVersion,
+    MissingOrigin, Proto,
+};
 use crate::backends::key::HashKey;
 use crate::policy::origin::OriginRule;
 
@@ -31,6 +34,8 @@ pub struct File {
     pub security: Security,
     /// How much one client, one request and one socket may take.
     pub limits: Limits,
+    /// Pings to silent clients. Default null: none.
+    pub heartbeat: Option<Heartbeat>,
     /// The backends, and which one a client gets.
     pub upstreams: Upstreams,
     /// What a backend is told.
@@ -53,6 +58,7 @@ impl Default for File {
             tls: Tls::default(),
             security: Security::default(),
             limits: Limits::default(),
+            heartbeat: None,
             upstreams: Upstreams::default(),
             forward: Forward::default(),
             http: Http::default(),
@@ -210,6 +216,14 @@ pub struct Limits {
     pub exempt: Vec<Cidr>,
     /// The longest request head; a longer one is answered 431. Default 16KiB, from 1KiB to 1MiB.
     pub header_size: Size,
+    /// The largest message, in bytes of payload on the wire; a larger one ends its socket with 1009
+    /// before the other side has it. Default null: no limit. At least 1.
+    pub message_size: Option<Size>,
+    /// How many messages each side of a socket may send in a second, pings and fragments counted;
+    /// more ends it with 1008. Default null: no limit. At least 1.
+    pub messages_per_second: Option<NonZeroU32>,
+    /// What follows when a peer breaks the framing of RFC 6455. Default `pass`.
+    pub broken_framing: BrokenFraming,
     /// How long a socket may be silent in both directions. Default 1h. Null: for ever.
     pub idle_timeout: Option<Period>,
     /// How long a socket may last. Default null: for ever.
@@ -225,6 +239,9 @@ impl Default for Limits {
             tracked_clients: number::<100_000>(),
             exempt: Vec::new(),
             header_size: Size::kib(16),
+            message_size: None,
+            messages_per_second: None,
+            broken_framing: BrokenFraming::Pass,
             idle_timeout: Some(Period::secs(3600)),
             max_age: None,
         }
@@ -304,6 +321,24 @@ impl Default for Health {
     }
 }
 
+/// Pings to silent clients.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Heartbeat {
+    /// How long a client may be silent before it is pinged, and before each further ping. Default
+    /// 30s, at least 1s.
+    pub interval: Period,
+    /// How many pings may stay unanswered; then the socket ends, within `interval` × (`misses` + 1)
+    /// of silence. Default 2, at least 1.
+    pub misses: NonZeroU32,
+}
+
+impl Default for Heartbeat {
+    fn default() -> Self {
+        Self { interval: Period::secs(30), misses: number::<2>() }
+    }
+}
+
 /// What a backend is told.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -343,11 +378,21 @@ pub struct Drain {
     pub delay: Period,
     /// How long open sockets may stay after that. Default 60s; `0s`: not at all.
     pub timeout: Period,
+    /// The time over which open sockets get their Close frames, one after the other. Default 30s,
+    /// at most `timeout`; `0s`: all at once.
+    pub spread: Period,
+    /// The code in those frames. Default 1001.
+    pub close_code: CloseCode,
 }
 
 impl Default for Drain {
     fn default() -> Self {
-        Self { delay: Period::secs(5), timeout: Period::secs(60) }
+        Self {
+            delay: Period::secs(5),
+            timeout: Period::secs(60),
+            spread: Period::secs(30),
+            close_code: CloseCode::GoingAway,
+        }
     }
 }
 

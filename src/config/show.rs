@@ -7,7 +7,7 @@ use schemars::generate::SchemaSettings;
 use schemars::transform::RecursiveTransform;
 use serde_json::Value;
 
-use super::file::{Certificate, File};
+use super::file::{Certificate, File, Heartbeat};
 
 /// The configuration as YAML that reads back as the same.
 #[must_use]
@@ -41,6 +41,7 @@ fn for_editors(schema: &mut Schema) {
 pub(super) fn paths() -> Vec<String> {
     let mut file = File::default();
     file.tls.certificates.push(Certificate { cert: "cert".into(), key: "key".into() });
+    file.heartbeat = Some(Heartbeat::default());
     let mut paths = Vec::new();
     collect(&value(&file), "", &mut paths);
     paths

@@ -144,6 +144,10 @@ impl Checks<'_> {
             let message = format!("`{size}` is not from `{least}` to `{most}`");
             self.fail(&["limits.header_size"], message);
         }
+        if limits.message_size.is_some_and(|size| size.bytes() == 0) {
+            let message = "zero would refuse every message";
+            self.fail_with_help(&["limits.message_size"], message, "`null` means no limit");
+        }
         for (index, parameter) in file.log.query_allow.iter().enumerate() {
             if parameter.is_empty() {
                 self.fail(&[&format!("log.query_allow.{index}")], "the name is empty");
@@ -165,6 +169,16 @@ impl Checks<'_> {
             if period == Some(Period::ZERO) {
                 self.fail(&[path], "this time must be above zero");
             }
+        }
+        if file.heartbeat.as_ref().is_some_and(|beat| beat.interval < Period::secs(1)) {
+            self.fail(&["heartbeat.interval"], "this time must be at least `1s`");
+        }
+        let drain = &file.drain;
+        // Where the file says nothing of it, a short timeout shortens the spread as well.
+        if drain.spread > drain.timeout && self.source.has("drain.spread") {
+            let message =
+                format!("sockets would be cut before their turn: `timeout` is `{}`", drain.timeout);
+            self.fail(&["drain.spread", "drain.timeout"], message);
         }
         let none_is_null =
             [("idle_timeout", file.limits.idle_timeout), ("max_age", file.limits.max_age)];

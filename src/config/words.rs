@@ -133,6 +133,26 @@ words! {
 }
 
 words! {
+    /// What follows when a peer breaks the framing of RFC 6455.
+    BrokenFraming {
+        /// Its bytes go on, unfollowed; it is counted.
+        Pass = "pass",
+        /// It is closed with 1002.
+        Close = "close",
+    }
+}
+
+words! {
+    /// The code of the Close frames that end sockets in a drain.
+    CloseCode {
+        /// Going away (RFC 6455 §7.4.1).
+        GoingAway = "1001",
+        /// Service restart, in the IANA registry: come back.
+        ServiceRestart = "1012",
+    }
+}
+
+words! {
     /// The least severe lines that are written.
     Level {
         /// An operator must act.

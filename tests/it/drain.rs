@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
@@ -15,7 +15,8 @@ use crate::support::{DEADLINE, eventually};
 #[tokio::test]
 async fn first_not_ready_then_no_newcomers_then_the_last_one_leaves() {
     let backend = Backend::echo().await;
-    let mut gate = Gate::with(&[backend.address], "drain: {delay: 4s, timeout: 60s}").await;
+    let mut gate =
+        Gate::with(&[backend.address], "drain: {delay: 4s, timeout: 600s, spread: 600s}").await;
     gate.event("gate.ready", |_| true).await;
     assert_eq!(gate.status("/readyz").await.0, 200);
     let mut old = gate.websocket("/ws").await;
@@ -50,9 +51,9 @@ async fn what_stays_too_long_is_cut() {
         talk.echo().await;
     })
     .await;
-    let mut gate = Gate::with(&[backend.address], "drain: {delay: 0s, timeout: 300ms}").await;
+    let drain = "drain: {delay: 0s, timeout: 300ms, spread: 0s}";
+    let mut gate = Gate::with(&[backend.address], drain).await;
     let (mut one, mut two) = (gate.websocket("/ws").await, gate.websocket("/ws").await);
-    echoes(&mut one).await;
     // Takes nothing, so that its end takes a moment, in which the metric of the others is read.
     let flooded = gate.websocket("/flood").await;
     gate.signal("TERM").await;
@@ -60,8 +61,9 @@ async fn what_stays_too_long_is_cut() {
         (gate.metric("wsgate_drain_forced_closes_total").await >= 2.0).then_some(())
     })
     .await;
-    assert!(one.rest().await.is_empty());
-    assert!(two.rest().await.is_empty());
+    // Close 1001, which these do not answer, and the end.
+    assert_eq!(one.rest().await, GOING_AWAY);
+    assert_eq!(two.rest().await, GOING_AWAY);
     assert_eq!(gate.exit_code().await, 0);
     gate.event("drain.finished", |line| line["sockets_cut"] == 3).await;
     let closed = gate.events("ws.closed");
@@ -69,7 +71,7 @@ async fn what_stays_too_long_is_cut() {
     for line in closed {
         assert_eq!(
             (&line["close.initiator"], &line["close.reason"]),
-            (&"gate".into(), &"drain".into())
+            (&"gate".into(), &"drain_cut".into())
         );
     }
     drop(flooded);
@@ -144,7 +146,8 @@ async fn a_handshake_that_is_pending_gets_a_clean_101() {
 #[tokio::test]
 async fn a_handshake_that_comes_too_late_is_told_so() {
     let backend = Backend::echo().await;
-    let mut gate = Gate::with(&[backend.address], "drain: {delay: 0s, timeout: 60s}").await;
+    let drain = "drain: {delay: 0s, timeout: 600s, spread: 600s}";
+    let mut gate = Gate::with(&[backend.address], drain).await;
     let mut socket = gate.websocket("/ws").await;
     let mut late = gate.connect().await;
     // Half a head keeps the connection from being idle.
@@ -165,6 +168,60 @@ async fn a_handshake_that_comes_too_late_is_told_so() {
     assert_eq!(gate.exit_code().await, 0);
     assert_eq!(backend.connections(), 1);
 }
+
+/// A Close frame with 1001, unmasked.
+const GOING_AWAY: [u8; 4] = [0x88, 2, 0x03, 0xe9];
+
+#[tokio::test]
+async fn each_socket_gets_a_close_frame_on_both_sides_and_the_gate_ends_early() {
+    let heard = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let recorder = Arc::clone(&heard);
+    let backend = Backend::start(move |mut talk| {
+        let recorder = Arc::clone(&recorder);
+        async move {
+            let answer = talk.switching("");
+            talk.send(answer).await;
+            let mut frame = vec![0; 8];
+            talk.stream.read_exact(&mut frame).await.unwrap();
+            let key: [u8; 4] = frame[2..6].try_into().unwrap();
+            frame[6] ^= key[0];
+            frame[7] ^= key[1];
+            recorder.lock().unwrap().push(frame);
+            talk.send(RESTART).await;
+        }
+    })
+    .await;
+    let drain = "drain: {delay: 0s, timeout: 600s, spread: 1s, close_code: 1012}";
+    let mut gate = Gate::with(&[backend.address], drain).await;
+    let mut sockets = Vec::new();
+    for _ in 0..20 {
+        sockets.push(gate.websocket("/ws").await);
+    }
+    gate.signal("TERM").await;
+    for socket in &mut sockets {
+        assert_eq!(socket.read(4).await, RESTART);
+        // The answer, masked with zeros.
+        socket.send(&[0x88, 0x82, 0, 0, 0, 0, 0x03, 0xf4]).await;
+        assert!(socket.rest().await.is_empty());
+    }
+    assert_eq!(gate.exit_code().await, 0, "long before the drain time is over");
+    let closed = gate.events("ws.closed");
+    assert_eq!(closed.len(), 20);
+    for line in closed {
+        assert_eq!(
+            (&line["close.code"], &line["close.initiator"], &line["close.reason"]),
+            (&1012.into(), &"gate".into(), &"drain".into())
+        );
+    }
+    let heard = heard.lock().unwrap();
+    assert_eq!(heard.len(), 20);
+    for frame in heard.iter() {
+        assert_eq!((frame[0], frame[1], &frame[6..]), (0x88, 0x82, &[0x03, 0xf4][..]), "masked");
+    }
+}
+
+/// A Close frame with 1012, unmasked.
+const RESTART: [u8; 4] = [0x88, 2, 0x03, 0xf4];
 
 async fn echoes(socket: &mut Client) {
     socket.send(b"still here").await;
