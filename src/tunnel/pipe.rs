@@ -124,7 +124,7 @@ impl Pipe {
             return Poll::Ready(Ok(()));
         }
         for _ in 0..ROUNDS {
-            let gone = sink.poll_gone(cx).map_err(Broken::sink)?;
+            let gone = sink.poll_gone(cx).map_err(|error| Broken::sink(&error))?;
             self.blocked = gone.is_pending();
             // Nothing is read while the sink has not taken all of what was read before, unless
             // nothing of it will be given.
@@ -138,13 +138,14 @@ impl Pipe {
                 // A sink that is gone already has noticed by itself.
                 return Poll::Ready(match ended {
                     Err(error) if error.kind() != io::ErrorKind::NotConnected => {
-                        Err(Broken::sink(error))
+                        Err(Broken::sink(&error))
                     }
                     _ => Ok(()),
                 });
             }
             let moved = SCRATCH.with_borrow_mut(|scratch| {
-                ready!(self.poll_take(cx, source, scratch)).map_err(Broken::source)?;
+                ready!(self.poll_take(cx, source, scratch))
+                    .map_err(|error| Broken::source(&error))?;
                 Poll::Ready(self.give(cx, sink, scratch, rules))
             });
             ready!(moved)?;
@@ -231,7 +232,7 @@ impl Pipe {
         if bytes.is_empty() || self.output != Output::Open {
             return Ok(());
         }
-        sink.give(cx, bytes).map_err(Broken::sink)
+        sink.give(cx, bytes).map_err(|error| Broken::sink(&error))
     }
 
     fn insert_at_boundary(
@@ -249,10 +250,12 @@ impl Pipe {
         }
         match self.insert.take() {
             None => Ok(()),
-            Some(Insert::Ping(frame)) => sink.give(cx, frame.as_bytes()).map_err(Broken::sink),
+            Some(Insert::Ping(frame)) => {
+                sink.give(cx, frame.as_bytes()).map_err(|error| Broken::sink(&error))
+            }
             Some(Insert::Close(frame)) => {
                 self.output = Output::Closed;
-                sink.give(cx, frame.as_bytes()).map_err(Broken::sink)
+                sink.give(cx, frame.as_bytes()).map_err(|error| Broken::sink(&error))
             }
         }
     }
@@ -276,12 +279,12 @@ impl Pipe {
 }
 
 impl Broken {
-    fn source(error: io::Error) -> Self {
-        Self::Source(Reason::of(&error))
+    fn source(error: &io::Error) -> Self {
+        Self::Source(Reason::of(error))
     }
 
-    fn sink(error: io::Error) -> Self {
-        Self::Sink(Reason::of(&error))
+    fn sink(error: &io::Error) -> Self {
+        Self::Sink(Reason::of(error))
     }
 }
 

@@ -48,11 +48,12 @@ pub(crate) async fn run<C: End, B: End>(
                 }
                 match clock.poll(cx) {
                     Poll::Pending => return Poll::Pending,
-                    Poll::Ready(due) => match tunnel.act(due, &mut clock) {
-                        Some(end) => return Poll::Ready(end),
+                    Poll::Ready(due) => {
+                        if let Some(end) = tunnel.act(due, &mut clock) {
+                            return Poll::Ready(end);
+                        }
                         // What it asks for is done by the next poll.
-                        None => {}
-                    },
+                    }
                 }
             }
         })
