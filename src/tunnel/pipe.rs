@@ -59,6 +59,7 @@ enum Insert {
 }
 
 /// Which of a pipe's two connections broke, and how.
+#[derive(Clone, Copy)]
 pub(super) enum Broken {
     Source(Reason),
     Sink(Reason),
