@@ -19,6 +19,7 @@ mod observe;
 mod ordinary;
 mod origin;
 mod quotas;
+mod readme;
 mod redirect;
 mod smoke;
 mod sticky;
