@@ -46,7 +46,7 @@ pub struct File {
     pub drain: Drain,
     /// Health and metrics.
     pub status: Status,
-    /// What is written to standard output.
+    /// What is written to standard error.
     pub log: Log,
 }
 
