@@ -55,7 +55,8 @@ impl Pending {
             client,
             backend: BackendEnd::new(self.stream),
             from_client,
-            from_backend: self.early.into(),
+            // Not into(): an empty rest would keep all of the buffer that hyper read into.
+            from_backend: self.early.to_vec(),
             extensions: self.extensions,
             place: place_of(connection.id.number()),
         };
