@@ -22,19 +22,30 @@ use crate::policy::headers::Kind;
 use crate::policy::rejection::Rejection;
 use crate::proxy::accept::Admission;
 use crate::proxy::body::AnswerBody;
-use crate::proxy::gate::Connection;
+use crate::proxy::gate::{Connection, Gate};
 use crate::proxy::pool::Pool;
 use crate::proxy::session::Session;
 use crate::proxy::upgrade::{self, Pending};
 use crate::proxy::wire::{InFlight, InFlightGuard, Wire};
 use crate::telemetry::{clock, redact};
 use crate::tls::TlsStream;
-use crate::tunnel::{BackendEnd, Ends};
+use crate::tunnel::{self, BackendEnd, Closed, Ends};
 
 /// Both ends of a tunnel, with hyper gone.
 pub(crate) struct Upgraded {
     pub(crate) ends: Ends<TlsStream, BackendEnd>,
     pub(crate) session: Session,
+}
+
+impl Upgraded {
+    /// Begins the tunnel.
+    pub(crate) fn begin(
+        self: Box<Self>,
+        gate: &Gate,
+    ) -> (impl Future<Output = Closed> + use<'_>, Session) {
+        let Self { ends, session } = *self;
+        (tunnel::run(ends, &gate.tunnel, &gate.drain, &gate.tally), session)
+    }
 }
 
 /// Serves requests until the connection ends, or becomes a tunnel.
@@ -45,7 +56,7 @@ pub(crate) async fn serve(
     stream: TlsStream,
     connection: Arc<Connection>,
     pool: Pool,
-) -> Option<Upgraded> {
+) -> Option<Box<Upgraded>> {
     let in_flight = InFlight::default();
     let wire = Wire::new(stream, connection.gate.wire, in_flight.clone());
     let pending = PendingSlot::default();
@@ -80,7 +91,7 @@ pub(crate) async fn serve(
         // Nothing behind an opening handshake reaches hyper; were it otherwise, its part is first.
         early.splice(0..0, parts.read_buf.iter().copied());
         let (ends, session) = opened.opened(&connection, stream, early);
-        return Some(Upgraded { ends, session });
+        return Some(Box::new(Upgraded { ends, session }));
     }
     drop(parts.service);
     if let Some(rejection) = refusal {

@@ -23,9 +23,7 @@ pub use crate::proxy::gate::{AccessLog, ClientIpLog, Gate, GateSettings, Upstrea
 
 use crate::proxy::accept::Permit;
 use crate::proxy::gate::Connection;
-use crate::proxy::http::Upgraded;
 use crate::proxy::pool::Pool;
-use crate::tunnel;
 
 /// Carries one client connection from its first byte to its last.
 ///
@@ -41,12 +39,35 @@ pub(crate) async fn serve(
     // Each stage is boxed, so that what it needs is gone when the next one begins.
     let Some((stream, tls)) = Box::pin(gate.shake_hands(tcp, peer)).await else { return };
     let connection = Arc::new(Connection::new(gate, peer, tls, permit.admission()));
-    let served = Box::pin(http::serve(stream, Arc::clone(&connection), pool)).await;
-    if let Some(Upgraded { ends, session }) = served {
+    let serving = Box::pin(http::serve(stream, Arc::clone(&connection), pool));
+    if let Some(upgraded) = serving.await {
         let gate = Arc::clone(&connection.gate);
         drop(connection);
-        let closed = tunnel::run(ends, &gate.tunnel, &gate.drain, &gate.tally).await;
-        session.close(&closed);
+        let (running, session) = upgraded.begin(&gate);
+        session.close(&running.await);
     }
     drop(permit);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+    use std::sync::Arc;
+
+    use tokio::net::TcpStream;
+
+    use super::accept::Permit;
+    use super::gate::Gate;
+    use super::pool::Pool;
+    use super::serve;
+
+    /// Every idle socket holds one of these.
+    #[test]
+    fn the_task_of_a_socket_is_small() {
+        fn size<F>(_: impl Fn(TcpStream, SocketAddr, Arc<Gate>, Pool, Permit) -> F) -> usize {
+            std::mem::size_of::<F>()
+        }
+        let bytes = size(serve);
+        assert!(bytes <= 1536, "{bytes} bytes");
+    }
 }

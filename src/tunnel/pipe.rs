@@ -52,10 +52,9 @@ enum Output {
 }
 
 /// What the gate puts in at the next boundary.
-#[derive(Clone, Copy)]
 enum Insert {
-    Ping(ControlFrame),
-    Close(ControlFrame),
+    Ping(Box<ControlFrame>),
+    Close(Box<ControlFrame>),
 }
 
 /// Which of a pipe's two connections broke, and how.
@@ -92,7 +91,7 @@ impl Pipe {
     /// Asks for a ping at the next boundary, unless something is to be put in there already.
     pub(super) fn ping(&mut self, frame: ControlFrame) {
         if self.insert.is_none() && self.output == Output::Open {
-            self.insert = Some(Insert::Ping(frame));
+            self.insert = Some(Insert::Ping(Box::new(frame)));
         }
     }
 
@@ -103,7 +102,7 @@ impl Pipe {
 
     /// Asks for a Close frame at the next boundary; nothing follows it.
     pub(super) fn shut(&mut self, frame: ControlFrame) {
-        self.insert = Some(Insert::Close(frame));
+        self.insert = Some(Insert::Close(Box::new(frame)));
     }
 
     /// Whether the sink has had its Close frame, the gate's or the source's, or will never get one.

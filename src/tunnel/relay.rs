@@ -1,7 +1,7 @@
 //! A tunnel's life: two directions, one clock, and the one way in which the gate ends it: a Close
 //! frame to each side at a frame boundary, a bounded wait for theirs, then FIN.
 
-use std::future::{Future as _, poll_fn};
+use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -22,25 +22,34 @@ use crate::tunnel::{Closed, Ends, Guard, Reason, Side, Tally, TunnelLimits};
 ///
 /// # Cancel safety
 /// Dropping the future closes both ends without a word.
-pub(crate) async fn run<C: End, B: End>(
+pub(crate) fn run<'a, C: End, B: End>(
     ends: Ends<C, B>,
-    limits: &TunnelLimits,
+    limits: &'a TunnelLimits,
+    drain: &'a Drain,
+    tally: &'a Tally,
+) -> impl Future<Output = Closed> + use<'a, C, B> {
+    let clock = Clock::start(limits, ends.place);
+    // Built before the future is: an async fn would keep room for what it was built from as well.
+    drive(Box::new(Tunnel::new(ends, limits)), clock, drain, tally)
+}
+
+async fn drive<C: End, B: End>(
+    mut tunnel: Box<Tunnel<'_, C, B>>,
+    mut clock: Clock,
     drain: &Drain,
     tally: &Tally,
 ) -> Closed {
-    let mut clock = Clock::start(limits, ends.place);
-    let mut tunnel = Tunnel::new(ends, limits);
     let (side, reason) = {
-        let mut draining = pin!(drain.reached(Phase::Draining));
-        let mut cutting = pin!(drain.reached(Phase::Cutting));
+        let mut phase = pin!(drain.reached(Phase::Draining));
         let mut drains = false;
         poll_fn(|cx| {
-            if !drains && draining.as_mut().poll(cx).is_ready() {
+            while phase.as_mut().poll(cx).is_ready() {
+                if drains {
+                    return Poll::Ready((Side::Gate, Reason::DrainCut));
+                }
                 drains = true;
                 clock.drain();
-            }
-            if drains && cutting.as_mut().poll(cx).is_ready() {
-                return Poll::Ready((Side::Gate, Reason::DrainCut));
+                phase.set(drain.reached(Phase::Cutting));
             }
             loop {
                 if let Poll::Ready(end) = tunnel.poll(cx, &mut clock, tally) {
