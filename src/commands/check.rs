@@ -1,7 +1,7 @@
-//! `wsgate check` and `wsgate config show`: what the configuration says, without running it.
+//! `wsgate check`: what is wrong with the configuration, without running it.
 
-use crate::cli::Settings;
 use crate::commands::load::load;
+use crate::commands::settings::Settings;
 use crate::commands::{CONFIG, DONE, print};
 use crate::config::{self, ConfigError};
 use crate::telemetry::clock;
@@ -23,14 +23,6 @@ pub fn check(settings: &Settings) -> u8 {
             };
             print(&format!("{}: good, {backends}\n", loaded.name))
         }
-        Err(errors) => report(&errors),
-    }
-}
-
-/// Prints what is in force as YAML.
-pub fn show(settings: &Settings) -> u8 {
-    match load(settings) {
-        Ok(loaded) => print(&config::show(&loaded.file)),
         Err(errors) => report(&errors),
     }
 }

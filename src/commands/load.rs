@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::cli::Settings;
+use crate::commands::settings::Settings;
 use crate::config::addresses::ListenAddrs;
 use crate::config::file::Certificate;
 use crate::config::{self, ConfigError, File, Source};

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::cli::Settings;
 use crate::commands::check::report;
 use crate::commands::load::load;
+use crate::commands::settings::Settings;
 use crate::commands::{DONE, FAILED};
 use crate::config;
 use crate::runtime::{self, RunError};
