@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{CommandFactory as _, Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::commands;
 use crate::commands::demo::Demo;
@@ -101,7 +101,8 @@ pub fn main() -> ExitCode {
         print!("{SHORT_HELP}");
         return ExitCode::SUCCESS;
     }
-    let cli = match Cli::try_parse() {
+    let matches = without_empty_variables(Cli::command()).try_get_matches();
+    let cli = match matches.and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => cli,
         Err(error) => {
             // Closed output is all that can go wrong here.
@@ -133,6 +134,17 @@ pub fn main() -> ExitCode {
         Command::Version => commands::print(concat!("wsgate ", env!("CARGO_PKG_VERSION"), "\n")),
     };
     exit(code)
+}
+
+/// An empty variable is an unset one: that is how Compose and systemd pass on what nobody has set.
+fn without_empty_variables(command: clap::Command) -> clap::Command {
+    let is_empty = |arg: &clap::Arg| {
+        let value = arg.get_env().and_then(std::env::var_os);
+        value.is_some_and(|value| value.is_empty())
+    };
+    command
+        .mut_args(|arg| if is_empty(&arg) { arg.env(None::<&'static str>) } else { arg })
+        .mut_subcommands(without_empty_variables)
 }
 
 fn exit(code: u8) -> ExitCode {

@@ -309,6 +309,30 @@ fn the_file_is_found_by_flag_then_environment_then_in_place() {
 }
 
 #[test]
+fn an_empty_variable_is_an_unset_one() {
+    let help = Shell::new().run(&["--help"]).out;
+    let names: Vec<&str> = help
+        .split("[env:")
+        .skip(1)
+        .map(|rest| rest.trim_start().split_once('=').unwrap().0)
+        .collect();
+    assert!(names.len() >= 10, "{names:?}");
+    let text = "upstreams: {servers: [\"file:1\"]}\nlog: {level: warn}\n";
+    let empty = names.iter().fold(Shell::new().file("wsgate.yaml", text), |shell, name| {
+        assert!(name.starts_with("WSGATE_"), "{name}");
+        shell.env(name, "")
+    });
+    let unset = Shell::new().file("wsgate.yaml", text);
+    for arguments in [&["config", "show"][..], &["check"]] {
+        let (empty, unset) = (empty.run(arguments), unset.run(arguments));
+        assert_eq!(empty.code, 0, "{empty:?}");
+        assert_eq!((empty.out, empty.err), (unset.out, unset.err), "{arguments:?}");
+    }
+    let flag = empty.run(&["config", "show", "--upstreams", "flag:1"]);
+    assert!(flag.out.contains("[\"flag:1\"]"), "{flag:?}");
+}
+
+#[test]
 fn variables_are_filled_in_and_a_missing_one_has_its_place() {
     let text = "upstreams:\n  servers: [\"${HOST}:${PORT:-8080}\"]\n";
     let ended = Shell::new().env("HOST", "app").file("wsgate.yaml", text).run(&["config", "show"]);
