@@ -12,7 +12,7 @@ use crate::commands::{DONE, FAILED, print};
 use crate::config::addresses::{ListenAddr, ListenAddrs, ServerAddr};
 use crate::config::values::Period;
 use crate::config::words::{Format, HashEntry};
-use crate::config::{self, ConfigError, File};
+use crate::config::{self, ConfigError, File, Source};
 use crate::demo::{CurlLines, Echo, Limits, Listening, Outcome, Stage, self_test};
 use crate::runtime::{self, Audience, RunError, Running};
 use crate::telemetry::metrics::Metrics;
@@ -120,7 +120,8 @@ fn raise(
     metrics: &Arc<Metrics>,
     silent: bool,
 ) -> Result<(Running, Arc<Stage>, Listening), DemoError> {
-    let mut plan = config::build(file, None, clock::wall()).map_err(DemoError::Config)?;
+    let mut plan =
+        config::build(file, &Source::nowhere(), clock::wall()).map_err(DemoError::Config)?;
     plan.banner.config = "demo".to_owned();
     // What it warns of is what the invitation explains.
     plan.banner.warnings.clear();

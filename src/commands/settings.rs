@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args, Command, FromArgMatches};
 
 use crate::config::addresses::{Cidr, ListenAddr, OriginEntry, ServerAddr};
 use crate::config::words::{Format, HashEntry, Level};
@@ -10,6 +11,9 @@ use crate::config::words::{Format, HashEntry, Level};
 /// The common settings. Each is also an environment variable; the rest is in the file.
 #[derive(Args, Clone, Debug, Default)]
 pub struct Settings {
+    /// Which of them are variables. First, because the others take their values out of the matches.
+    #[command(flatten)]
+    pub variables: Variables,
     /// Configuration file [default: ./wsgate.yaml, then /etc/wsgate/wsgate.yaml]
     #[arg(short, long, value_name = "FILE", env = "WSGATE_CONFIG")]
     pub config: Option<PathBuf>,
@@ -40,4 +44,43 @@ pub struct Settings {
     /// error, warn, info, debug or trace
     #[arg(long, value_name = "L", env = "WSGATE_LOG_LEVEL")]
     pub log_level: Option<Level>,
+}
+
+impl Settings {
+    /// `--log-level` or `WSGATE_LOG_LEVEL`, whichever `log_level` was given by.
+    #[must_use]
+    pub fn name(&self, field: &str) -> String {
+        match self.variables.0.iter().any(|variable| variable == field) {
+            true => format!("WSGATE_{}", field.to_ascii_uppercase()),
+            false => format!("--{}", field.replace('_', "-")),
+        }
+    }
+}
+
+/// The fields of [`Settings`] that came from the environment.
+#[derive(Clone, Debug, Default)]
+pub struct Variables(Vec<String>);
+
+impl FromArgMatches for Variables {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let from_environment =
+            |id: &&clap::Id| matches.value_source(id.as_str()) == Some(ValueSource::EnvVariable);
+        Ok(Self(matches.ids().filter(from_environment).map(ToString::to_string).collect()))
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+/// No argument of its own.
+impl Args for Variables {
+    fn augment_args(command: Command) -> Command {
+        command
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        command
+    }
 }
