@@ -186,12 +186,16 @@ pub(crate) fn start(
     workers: Arc<Workers>,
 ) -> io::Result<impl Future<Output = ()> + Send + 'static> {
     let drain = Arc::clone(&workers.gate.drain);
-    let listening = listener.try_clone()?;
-    thread::Builder::new().name("accept".to_owned()).spawn(move || accept(&listener, &workers))?;
+    let handle = listener.try_clone()?;
+    let listening = drain.listen();
+    thread::Builder::new().name("accept".to_owned()).spawn(move || {
+        accept(&listener, &workers);
+        drop(listening);
+    })?;
     Ok(async move {
         drain.reached(Phase::Draining).await;
         // Wakes the thread up, and from now on the kernel refuses who comes.
-        if let Err(error) = SockRef::from(&listening).shutdown(Shutdown::Both) {
+        if let Err(error) = SockRef::from(&handle).shutdown(Shutdown::Both) {
             tracing::warn!("a listener could not be closed: {error}");
         }
     })
