@@ -16,7 +16,7 @@ pub(crate) enum Phase {
     Announced,
     /// Listeners are closed, new handshakes refused, idle HTTP connections closed.
     Draining,
-    /// The drain time is over: whatever is open is cut.
+    /// The drain time is over, or nobody wants to wait for it: whatever is open is cut.
     Cutting,
 }
 

@@ -78,7 +78,7 @@ async fn what_stays_too_long_is_cut() {
 }
 
 #[tokio::test]
-async fn a_second_signal_ends_it_at_once() {
+async fn a_second_signal_ends_it_at_once_and_every_socket_has_its_last_line() {
     for second in ["TERM", "INT"] {
         let backend = Backend::echo().await;
         // Far beyond what this test waits for anything.
@@ -90,8 +90,12 @@ async fn a_second_signal_ends_it_at_once() {
         gate.event("drain.started", |_| true).await;
         echoes(&mut socket).await;
         gate.signal(second).await;
+        assert!(socket.rest().await.is_empty());
         assert_eq!(gate.exit_code().await, 0, "{second}");
         gate.event("gate.stopped", |_| true).await;
+        gate.event("drain.finished", |line| line["sockets_cut"] == 1).await;
+        let closed = gate.event("ws.closed", |line| line["close.reason"] == "drain_cut").await;
+        assert_eq!((&closed["close.initiator"], &closed["bytes_in"]), (&"gate".into(), &10.into()));
     }
 }
 
