@@ -1,14 +1,15 @@
-//! Commands and flags. What a command does is in `commands`; this says how it is spelled and which
-//! exit code it ends with.
+//! The command line. What a command does and which flags it takes is in `commands`; this says how
+//! it is spelled and which exit code it ends with.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, CommandFactory as _, Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::commands;
-use crate::config::addresses::{Cidr, ListenAddr, OriginEntry, ServerAddr};
-use crate::config::words::{Format, HashEntry, Level};
+use crate::commands::demo::Demo;
+use crate::commands::healthcheck::Healthcheck;
+use crate::commands::settings::Settings;
 
 /// A TLS 1.3 edge for WebSocket applications.
 #[derive(Debug, Parser)]
@@ -52,55 +53,6 @@ enum Command {
     Version,
 }
 
-/// The common settings. Each is also an environment variable; the rest is in the file.
-#[derive(Args, Clone, Debug, Default)]
-pub struct Settings {
-    /// Configuration file [default: ./wsgate.yaml, then /etc/wsgate/wsgate.yaml]
-    #[arg(short, long, value_name = "FILE", env = "WSGATE_CONFIG")]
-    pub config: Option<PathBuf>,
-    /// Backends as HOST:PORT, separated by commas
-    #[arg(long, value_name = "A,B", value_delimiter = ',', env = "WSGATE_UPSTREAMS")]
-    pub upstreams: Vec<ServerAddr>,
-    /// Where TLS is spoken [default: `[::]:8443`]
-    #[arg(long, value_name = "ADDR", value_delimiter = ',', env = "WSGATE_LISTEN")]
-    pub listen: Vec<ListenAddr>,
-    /// Certificate chain, PEM
-    #[arg(long, value_name = "F", requires = "tls_key", env = "WSGATE_TLS_CERT")]
-    pub tls_cert: Option<PathBuf>,
-    /// Its key, PEM
-    #[arg(long, value_name = "F", requires = "tls_cert", env = "WSGATE_TLS_KEY")]
-    pub tls_key: Option<PathBuf>,
-    /// An Origin that may connect, `https://*.example.com` or `same-origin`; may be repeated
-    #[arg(long, value_name = "O", value_delimiter = ',', env = "WSGATE_ORIGIN")]
-    pub origin: Vec<OriginEntry>,
-    /// A CIDR whose X-Forwarded-* fields are believed; may be repeated
-    #[arg(long, value_name = "CIDR", value_delimiter = ',', env = "WSGATE_TRUST")]
-    pub trust: Vec<Cidr>,
-    /// What makes a client stick: client_ip, cookie:NAME, header:NAME, query:NAME, path
-    #[arg(long, value_name = "KEY", env = "WSGATE_HASH")]
-    pub hash: Option<HashEntry>,
-    /// json, text, or auto: text on a terminal
-    #[arg(long, value_name = "FORMAT", env = "WSGATE_LOG_FORMAT")]
-    pub log_format: Option<Format>,
-    /// error, warn, info, debug or trace
-    #[arg(long, value_name = "L", env = "WSGATE_LOG_LEVEL")]
-    pub log_level: Option<Level>,
-}
-
-/// `wsgate demo`.
-#[derive(Args, Clone, Debug)]
-pub struct Demo {
-    /// Echo backends to start
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=16))]
-    pub backends: u8,
-    /// Where the gate listens
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8443")]
-    pub listen: ListenAddr,
-    /// Try everything once without a browser and exit 0 or 1
-    #[arg(long)]
-    pub self_test: bool,
-}
-
 #[derive(Debug, Subcommand)]
 #[expect(clippy::large_enum_variant, reason = "made once")]
 enum Config {
@@ -141,16 +93,6 @@ enum Cert {
     },
 }
 
-/// `wsgate healthcheck`.
-#[derive(Args, Clone, Debug)]
-pub struct Healthcheck {
-    /// The status listener [default: status.listen of the configuration]
-    #[arg(long, value_name = "ADDR")]
-    pub status: Option<ListenAddr>,
-    #[command(flatten)]
-    settings: Settings,
-}
-
 /// Runs the command in the process's arguments.
 #[must_use]
 pub fn main() -> ExitCode {
@@ -159,7 +101,8 @@ pub fn main() -> ExitCode {
         print!("{SHORT_HELP}");
         return ExitCode::SUCCESS;
     }
-    let cli = match Cli::try_parse() {
+    let matches = without_empty_variables(Cli::command()).try_get_matches();
+    let cli = match matches.and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => cli,
         Err(error) => {
             // Closed output is all that can go wrong here.
@@ -174,16 +117,16 @@ pub fn main() -> ExitCode {
         Command::Run(settings) => commands::run::run(&settings),
         Command::Demo(demo) => commands::demo::demo(&demo),
         Command::Check(settings) => commands::check::check(&settings),
-        Command::Config(Config::Schema) => commands::print(&crate::config::schema()),
-        Command::Config(Config::Default) => commands::print(crate::config::default_file()),
-        Command::Config(Config::Show(settings)) => commands::check::show(&settings),
+        Command::Config(Config::Schema) => commands::config::schema(),
+        Command::Config(Config::Default) => commands::config::default(),
+        Command::Config(Config::Show(settings)) => commands::config::show(&settings),
         Command::Cert(Cert::Show { cert, key, settings }) => {
             commands::cert::show_command(&cert, key, &settings)
         }
         Command::Cert(Cert::Dev { names, out, days, force }) => {
             commands::cert::dev_command(&out, names, days, force)
         }
-        Command::Healthcheck(check) => commands::healthcheck::ask(check.status, &check.settings),
+        Command::Healthcheck(check) => commands::healthcheck::ask(&check),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "wsgate", &mut std::io::stdout());
             commands::DONE
@@ -191,6 +134,17 @@ pub fn main() -> ExitCode {
         Command::Version => commands::print(concat!("wsgate ", env!("CARGO_PKG_VERSION"), "\n")),
     };
     exit(code)
+}
+
+/// An empty variable is an unset one: that is how Compose and systemd pass on what nobody has set.
+fn without_empty_variables(command: clap::Command) -> clap::Command {
+    let is_empty = |arg: &clap::Arg| {
+        let value = arg.get_env().and_then(std::env::var_os);
+        value.is_some_and(|value| value.is_empty())
+    };
+    command
+        .mut_args(|arg| if is_empty(&arg) { arg.env(None::<&'static str>) } else { arg })
+        .mut_subcommands(without_empty_variables)
 }
 
 fn exit(code: u8) -> ExitCode {

@@ -1,5 +1,5 @@
 //! The gate's way to its end: serving, refusing new sockets, cutting what is left. Whoever holds a
-//! connection watches the phase; whoever waits for the last one watches the count.
+//! connection watches the phase; whoever waits for the last one watches the counts.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,7 +16,7 @@ pub(crate) enum Phase {
     Announced,
     /// Listeners are closed, new handshakes refused, idle HTTP connections closed.
     Draining,
-    /// The drain time is over: whatever is open is cut.
+    /// The drain time is over, or nobody wants to wait for it: whatever is open is cut.
     Cutting,
 }
 
@@ -24,7 +24,14 @@ pub(crate) enum Phase {
 #[derive(Debug)]
 pub(crate) struct Drain {
     phase: watch::Sender<Phase>,
-    live: watch::Sender<usize>,
+    held: watch::Sender<Held>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Held {
+    connections: usize,
+    /// Whoever may still bring connections.
+    listeners: usize,
 }
 
 /// Bounds of a drain, `drain.*`.
@@ -38,7 +45,8 @@ pub struct DrainTimes {
 
 impl Drain {
     pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Self { phase: watch::Sender::new(Phase::Serving), live: watch::Sender::new(0) })
+        let (phase, held) = (watch::Sender::new(Phase::Serving), watch::Sender::default());
+        Arc::new(Self { phase, held })
     }
 
     pub(crate) fn phase(&self) -> Phase {
@@ -62,18 +70,25 @@ impl Drain {
 
     /// Connections now open.
     pub(crate) fn live(&self) -> usize {
-        *self.live.borrow()
+        self.held.borrow().connections
     }
 
     /// Counts a connection for as long as what is returned lives.
     pub(crate) fn enter(self: &Arc<Self>) -> Live {
-        self.live.send_modify(|live| *live += 1);
+        self.held.send_modify(|held| held.connections += 1);
         Live(Arc::clone(self))
     }
 
-    /// Waits until no connection is left. Cancel safe.
+    /// Counts a listener for as long as what is returned lives.
+    pub(crate) fn listen(self: &Arc<Self>) -> Listening {
+        self.held.send_modify(|held| held.listeners += 1);
+        Listening(Arc::clone(self))
+    }
+
+    /// Waits until no connection is left and no listener can bring one. Cancel safe.
     pub(crate) async fn empty(&self) {
-        let _ = self.live.subscribe().wait_for(|live| *live == 0).await;
+        let nothing = |held: &Held| held.connections == 0 && held.listeners == 0;
+        let _ = self.held.subscribe().wait_for(nothing).await;
     }
 }
 
@@ -83,7 +98,17 @@ pub(crate) struct Live(Arc<Drain>);
 
 impl Drop for Live {
     fn drop(&mut self) {
-        self.0.live.send_modify(|live| *live -= 1);
+        self.0.held.send_modify(|held| held.connections -= 1);
+    }
+}
+
+/// One listener that accepts, until dropped.
+#[derive(Debug)]
+pub(crate) struct Listening(Arc<Drain>);
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        self.0.held.send_modify(|held| held.listeners -= 1);
     }
 }
 
@@ -109,6 +134,8 @@ impl Drop for Share {
 
 #[cfg(test)]
 mod tests {
+    use std::task::{Context, Waker};
+
     use super::*;
 
     #[tokio::test]
@@ -132,6 +159,22 @@ mod tests {
         assert_eq!(drain.live(), 1);
         drop(two);
         waiting.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn empty_waits_for_what_a_listener_accepts_in_the_last_moment() {
+        let drain = Drain::new();
+        let listening = drain.listen();
+        drain.advance(Phase::Draining);
+        let mut empty = std::pin::pin!(drain.empty());
+        let mut nobody = Context::from_waker(Waker::noop());
+        assert!(empty.as_mut().poll(&mut nobody).is_pending());
+        let accepted = drain.enter();
+        drop(listening);
+        assert!(empty.as_mut().poll(&mut nobody).is_pending());
+        assert_eq!(drain.live(), 1);
+        drop(accepted);
+        empty.await;
     }
 
     #[test]

@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use crate::certs::{self, CertSummary, DevError, PairFiles, dev_pair};
-use crate::cli::Settings;
 use crate::commands::check::report;
 use crate::commands::load::load;
+use crate::commands::settings::Settings;
 use crate::commands::{DONE, FAILED, print};
 use crate::telemetry::clock;
 

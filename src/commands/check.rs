@@ -1,19 +1,14 @@
-//! `wsgate check` and `wsgate config show`: what the configuration says, without running it.
+//! `wsgate check`: what is wrong with the configuration, without running it.
 
-use crate::cli::Settings;
-use crate::commands::load::load;
+use crate::commands::load::build;
+use crate::commands::settings::Settings;
 use crate::commands::{CONFIG, DONE, print};
-use crate::config::{self, ConfigError};
-use crate::telemetry::clock;
+use crate::config::ConfigError;
 
 /// Finds every error; certificates are read and compared with their keys.
 pub fn check(settings: &Settings) -> u8 {
-    let loaded = match load(settings) {
-        Ok(loaded) => loaded,
-        Err(errors) => return report(&errors),
-    };
-    match config::build(&loaded.file, loaded.source.as_ref(), clock::wall()) {
-        Ok(plan) => {
+    match build(settings) {
+        Ok((loaded, plan)) => {
             for warning in &plan.banner.warnings {
                 eprintln!("warning: {warning}");
             }
@@ -23,14 +18,6 @@ pub fn check(settings: &Settings) -> u8 {
             };
             print(&format!("{}: good, {backends}\n", loaded.name))
         }
-        Err(errors) => report(&errors),
-    }
-}
-
-/// Prints what is in force as YAML.
-pub fn show(settings: &Settings) -> u8 {
-    match load(settings) {
-        Ok(loaded) => print(&config::show(&loaded.file)),
         Err(errors) => report(&errors),
     }
 }

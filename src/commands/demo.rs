@@ -4,18 +4,33 @@ use std::io;
 use std::net::{Ipv4Addr, TcpListener};
 use std::sync::{Arc, OnceLock};
 
+use clap::Args;
+
 use crate::backends::key::HashKey;
-use crate::cli::Demo;
 use crate::commands::check::report;
 use crate::commands::{DONE, FAILED, print};
 use crate::config::addresses::{ListenAddr, ListenAddrs, ServerAddr};
 use crate::config::values::Period;
 use crate::config::words::{Format, HashEntry};
-use crate::config::{self, ConfigError, File};
+use crate::config::{self, ConfigError, File, Source};
 use crate::demo::{CurlLines, Echo, Limits, Listening, Outcome, Stage, self_test};
 use crate::runtime::{self, Audience, RunError, Running};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::{clock, log};
+
+/// `wsgate demo`.
+#[derive(Args, Clone, Debug)]
+pub struct Demo {
+    /// Echo backends to start
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=16))]
+    pub backends: u8,
+    /// Where the gate listens
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8443")]
+    pub listen: ListenAddr,
+    /// Try everything once without a browser and exit 0 or 1
+    #[arg(long)]
+    pub self_test: bool,
+}
 
 /// Runs the demo until it is told to stop, or tries everything once.
 pub fn demo(demo: &Demo) -> u8 {
@@ -105,7 +120,8 @@ fn raise(
     metrics: &Arc<Metrics>,
     silent: bool,
 ) -> Result<(Running, Arc<Stage>, Listening), DemoError> {
-    let mut plan = config::build(file, None, clock::wall()).map_err(DemoError::Config)?;
+    let mut plan =
+        config::build(file, &Source::nowhere(), clock::wall()).map_err(DemoError::Config)?;
     plan.banner.config = "demo".to_owned();
     // What it warns of is what the invitation explains.
     plan.banner.warnings.clear();

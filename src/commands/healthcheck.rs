@@ -2,18 +2,31 @@
 
 use std::time::Duration;
 
-use crate::cli::Settings;
+use clap::Args;
+
 use crate::commands::check::report;
 use crate::commands::load::load;
+use crate::commands::settings::Settings;
 use crate::commands::{DONE, FAILED};
 use crate::config::addresses::ListenAddr;
 use crate::status;
 
-/// Asks `/readyz` of `listener`, or of the configuration's status listener.
-pub fn ask(listener: Option<ListenAddr>, settings: &Settings) -> u8 {
-    let listener = match listener {
+/// `wsgate healthcheck`.
+#[derive(Args, Clone, Debug)]
+pub struct Healthcheck {
+    /// The status listener [default: status.listen of the configuration]
+    #[arg(long, value_name = "ADDR")]
+    pub status: Option<ListenAddr>,
+    /// Where else `status.listen` comes from.
+    #[command(flatten)]
+    pub settings: Settings,
+}
+
+/// Asks `/readyz` of the listener that is named, or of the configuration's status listener.
+pub fn ask(check: &Healthcheck) -> u8 {
+    let listener = match check.status {
         Some(listener) => listener,
-        None => match load(settings) {
+        None => match load(&check.settings) {
             Err(errors) => return report(&errors),
             Ok(loaded) => match loaded.file.status.listen {
                 Some(listener) => listener,

@@ -1,11 +1,13 @@
-//! What the commands do, one file a command. Each returns its exit code; flags are `cli`'s.
+//! What the commands do, one file a command, its flags beside it. Each returns its exit code.
 
 pub mod cert;
 pub mod check;
+pub mod config;
 pub mod demo;
 pub mod healthcheck;
 mod load;
 pub mod run;
+pub mod settings;
 
 use std::io::Write as _;
 

@@ -2,23 +2,19 @@
 
 use std::sync::Arc;
 
-use crate::cli::Settings;
 use crate::commands::check::report;
-use crate::commands::load::load;
+use crate::commands::load::build;
+use crate::commands::settings::Settings;
 use crate::commands::{DONE, FAILED};
 use crate::config;
 use crate::runtime::{self, RunError};
+use crate::telemetry::log;
 use crate::telemetry::metrics::Metrics;
-use crate::telemetry::{clock, log};
 
 /// Runs the gate until it is told to stop.
 pub fn run(settings: &Settings) -> u8 {
-    let loaded = match load(settings) {
-        Ok(loaded) => loaded,
-        Err(errors) => return report(&errors),
-    };
-    let mut plan = match config::build(&loaded.file, loaded.source.as_ref(), clock::wall()) {
-        Ok(plan) => plan,
+    let (loaded, mut plan) = match build(settings) {
+        Ok(built) => built,
         Err(errors) => return report(&errors),
     };
     plan.banner.config = loaded.name;

@@ -1,5 +1,5 @@
 //! From what the operator wrote to what runs: the one conversion, with the checks that need the
-//! world (certificate files) or more than the file (flags).
+//! world (certificate files).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
@@ -27,52 +27,40 @@ use crate::telemetry::log::{self, LogSettings};
 use crate::tls::{self, Terminator, TlsSettings};
 use crate::tunnel::{BrokenFraming, CloseCode, Heartbeat, TunnelLimits};
 
-/// Builds the working parts of `file`. `source` is where it was written, for the places of errors
-/// that are found only now; without one the settings are named.
+/// Builds the working parts of `file`. `source` is where it was written, for the places of errors.
 ///
 /// # Errors
-/// No backends, certificates that cannot be loaded, suites that do not fit: all of them.
-pub fn build(
-    file: &File,
-    source: Option<&Source>,
-    now: SystemTime,
-) -> Result<Plan, Vec<ConfigError>> {
-    let mut errors = Vec::new();
-    let at = |path: &str, message: String| match source {
-        Some(source) => source.error(path, message),
-        None => ConfigError::setting(path, message),
-    };
-    if file.upstreams.servers.is_empty() {
+/// Everything: the mistakes of [`super::mistakes`], no backends, certificates that cannot be loaded.
+/// In the order of the text.
+pub fn build(file: &File, source: &Source, now: SystemTime) -> Result<Plan, Vec<ConfigError>> {
+    let mut errors = super::mistakes(file, source);
+    let servers = "upstreams.servers";
+    if file.upstreams.servers.is_empty() && source.is_whole(servers) {
         errors.push(
-            at("upstreams.servers", "there are no backends".to_owned())
+            source
+                .error(servers, "there are no backends")
                 .with_help("name them here, or with `--upstreams 10.0.0.1:8080,10.0.0.2:8080`"),
         );
     }
     let certificates = certificates(file, now).map_err(|problems| {
-        problems.into_iter().map(|(path, problem)| at(&path, problem)).collect::<Vec<_>>()
+        let known = errors.len();
+        for (path, problem) in problems {
+            let error = source.error(&path, problem);
+            // A path that is empty need not be said to be missing, too.
+            if !errors[..known].iter().any(|other| other.place == error.place) {
+                errors.push(error);
+            }
+        }
     });
-    let certificates = match certificates {
-        Ok(certificates) => Some(certificates),
-        Err(problems) => {
-            errors.extend(problems);
-            None
-        }
-    };
-    let terminator = certificates.clone().map(|store| Terminator::new(&tls_settings(file), store));
-    let terminator = match terminator {
-        Some(Err(error)) => {
-            errors.push(at("tls.ciphers", error.to_string()));
-            None
-        }
-        Some(Ok(terminator)) => Some(terminator),
-        None => None,
-    };
-    match (certificates, terminator) {
-        (Some(certificates), Some(terminator)) if errors.is_empty() => {
-            Ok(plan(file, certificates, terminator, now))
-        }
-        _ => Err(errors),
-    }
+    // Suites that do not fit are among the mistakes.
+    let built = certificates.ok().filter(|_| errors.is_empty()).and_then(|certificates| {
+        let resolver = Arc::clone(&certificates);
+        let terminator = Terminator::new(&tls_settings(file), resolver)
+            .map_err(|error| errors.push(source.error("tls", error.to_string())));
+        Some(plan(file, certificates, terminator.ok()?, now))
+    });
+    errors.sort_by_key(ConfigError::line_col);
+    built.ok_or(errors)
 }
 
 /// What the log is to be, before anything else of the configuration runs.

@@ -31,32 +31,32 @@ pub use source::Source;
 /// Reads a configuration; `env` gives the variables for `${VAR}`.
 ///
 /// # Errors
-/// Everything that is wrong with it, in the order of the text.
+/// Every mistake in it, in the order of the text.
 pub fn parse(
     file_name: &str,
     text: &str,
     env: &dyn Fn(&str) -> Option<String>,
 ) -> Result<File, Vec<ConfigError>> {
-    parse_with_source(file_name, text, env).map(|(file, _)| file)
+    let (file, source) = read(file_name, text, env);
+    let mistakes = mistakes(&file, &source);
+    if mistakes.is_empty() { Ok(file) } else { Err(mistakes) }
 }
 
-/// Like [`parse`], and keeps the text for errors that are found later.
-///
-/// # Errors
-/// Everything that is wrong with it, in the order of the text.
-pub fn parse_with_source(
-    file_name: &str,
-    text: &str,
-    env: &dyn Fn(&str) -> Option<String>,
-) -> Result<(File, Source), Vec<ConfigError>> {
-    let (file, source) = Source::read(file_name, text, env);
+/// Reads what can be read; the rest has its default. What is wrong with it is for [`mistakes`] to
+/// say, once flags are laid over it.
+#[must_use]
+pub fn read(file_name: &str, text: &str, env: &dyn Fn(&str) -> Option<String>) -> (File, Source) {
+    Source::read(file_name, text, env)
+}
+
+/// Every mistake that shows without looking at other files, in the order of the text; those of flags
+/// come first.
+#[must_use]
+pub fn mistakes(file: &File, source: &Source) -> Vec<ConfigError> {
     let mut errors: Vec<_> = source.problems().collect();
-    errors.extend(validate::validate(&file, &source));
+    errors.extend(validate::validate(file, source));
     errors.sort_by_key(ConfigError::line_col);
-    match errors.is_empty() {
-        true => Ok((file, source)),
-        false => Err(errors),
-    }
+    errors
 }
 
 /// A file with every key, its default and a comment.

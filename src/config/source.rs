@@ -7,14 +7,19 @@ use super::findings::Findings;
 use super::interpolate::Env;
 use super::yaml::{self, Mark, Node, Problem, Value};
 
-/// The file that a [`File`] was read from.
-#[derive(Debug)]
+/// Where a [`File`] was written: in a file, or nowhere, and the flags laid over it.
+#[derive(Debug, Default)]
 pub struct Source {
-    file: String,
-    text: String,
+    text: Option<Text>,
     root: Option<Node>,
     findings: Findings,
-    overridden: Vec<(&'static str, &'static str)>,
+    overridden: Vec<(&'static str, String)>,
+}
+
+#[derive(Debug)]
+struct Text {
+    file: String,
+    text: String,
 }
 
 impl Source {
@@ -24,19 +29,40 @@ impl Source {
         let mut findings = Findings::new(tree.problems, tree.broken);
         let read = |root| de::read(root, &mut findings);
         let value = tree.root.as_ref().map(read).unwrap_or_default();
-        let (file, text) = (file.to_owned(), text.to_owned());
-        (value, Self { file, text, root: tree.root, findings, overridden: Vec::new() })
+        let text = Text { file: file.to_owned(), text: text.to_owned() };
+        (value, Self { text: Some(text), root: tree.root, findings, overridden: Vec::new() })
+    }
+
+    /// No file: what is wrong is named by its key.
+    #[must_use]
+    pub fn nowhere() -> Self {
+        Self::default()
     }
 
     /// What reading found wrong, in the order of the text.
     pub(super) fn problems(&self) -> impl Iterator<Item = ConfigError> {
-        self.findings.problems().map(|problem| self.place(problem))
+        self.findings.problems().map(|problem| self.place("", problem))
     }
 
-    /// From now on what is wrong with the value of `path` is the fault of `setting`, a flag that has
-    /// taken its place.
-    pub fn overridden(&mut self, path: &'static str, setting: &'static str) {
+    /// From now on what is wrong with the value of `path` is the fault of `setting`, a flag or a
+    /// variable that has taken its place.
+    pub fn overridden(&mut self, path: &'static str, setting: String) {
         self.overridden.push((path, setting));
+    }
+
+    /// The flag or variable that has taken the place of `path`.
+    fn setting(&self, path: &str) -> Option<&str> {
+        let within = |over: &str| {
+            let rest = path.strip_prefix(over);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        };
+        let over = self.overridden.iter().find(|(over, _)| within(over));
+        over.map(|(_, setting)| setting.as_str())
+    }
+
+    /// Whether a flag or variable has taken the place of `path`.
+    pub(super) fn is_overridden(&self, path: &str) -> bool {
+        self.setting(path).is_some()
     }
 
     /// An error at the value of `path`, such as `upstreams.servers` or `tls.certificates.0.key`;
@@ -44,12 +70,11 @@ impl Source {
     /// taken its place, where one has.
     #[must_use]
     pub fn error(&self, path: &str, message: impl Into<String>) -> ConfigError {
-        let below = |(over, _): &&(&str, _)| path.starts_with(over);
-        if let Some((_, setting)) = self.overridden.iter().find(below) {
-            return ConfigError::setting(*setting, message);
+        if let Some(setting) = self.setting(path) {
+            return ConfigError::setting(setting, message);
         }
         let mark = self.walk(path).mark;
-        self.place(&Problem { mark, message: message.into(), help: None })
+        self.place(path, &Problem { mark, message: message.into(), help: None })
     }
 
     /// Whether the file gives a value for `path`.
@@ -58,14 +83,17 @@ impl Source {
         self.walk(path).node.is_some()
     }
 
-    /// Whether `path` was written and could be read whole. A check of a value that could not be
+    /// Whether the value of `path` is what was meant: a flag's, or read whole. A check of a value that could not be
     /// read would judge the default that stands in for it.
     pub(super) fn is_sound(&self, path: &str) -> bool {
-        self.walk(path).sound
+        self.is_overridden(path) || self.walk(path).sound
     }
 
     /// Whether nothing is missing from the list at `path`, because all of it could be read.
     pub(super) fn is_whole(&self, path: &str) -> bool {
+        if self.is_overridden(path) {
+            return true;
+        }
         let walk = self.walk(path);
         let elements = match walk.node.map(|node| &node.value) {
             Some(Value::Sequence(nodes)) => nodes.as_slice(),
@@ -75,7 +103,9 @@ impl Source {
     }
 
     fn walk(&self, path: &str) -> Walk<'_> {
-        let mut walk = Walk { mark: Mark::START, node: None, sound: true };
+        // A text without a root is an empty one, or one that is no YAML.
+        let sound = self.findings.problems().next().is_none();
+        let mut walk = Walk { mark: Mark::START, node: None, sound };
         let Some(mut node) = self.root.as_ref() else { return walk };
         walk.sound = !self.findings.is_broken(node);
         for name in path.split('.') {
@@ -104,12 +134,17 @@ impl Source {
         walk
     }
 
-    fn place(&self, problem: &Problem) -> ConfigError {
-        let Mark { line, col, width } = problem.mark;
-        let text = self.text.strip_prefix('\u{feff}').unwrap_or(&self.text);
-        let snippet = text.lines().nth(line - 1).unwrap_or_default().to_owned();
-        let spot = Spot { file: self.file.clone(), line, col, width, snippet };
-        let error = ConfigError::new(Place::File(spot), problem.message.clone());
+    fn place(&self, path: &str, problem: &Problem) -> ConfigError {
+        let place = match &self.text {
+            None => Place::Setting(path.to_owned()),
+            Some(Text { file, text }) => {
+                let Mark { line, col, width } = problem.mark;
+                let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+                let snippet = text.lines().nth(line - 1).unwrap_or_default().to_owned();
+                Place::File(Spot { file: file.clone(), line, col, width, snippet })
+            }
+        };
+        let error = ConfigError::new(place, problem.message.clone());
         ConfigError { help: problem.help.clone(), ..error }
     }
 }

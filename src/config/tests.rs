@@ -330,7 +330,7 @@ fn tls_1_2_brings_its_suites_unless_some_are_named() {
 fn a_later_check_can_say_where_a_value_was_written() {
     let text =
         "tls:\n  certificates:\n    - cert: a.pem\n      key: b.pem\nupstreams:\n  hash: path\n";
-    let (_, source) = parse_with_source("f.yaml", text, &env).unwrap();
+    let (_, source) = read("f.yaml", text, &env);
     let cases = [
         ("tls.certificates.0.key", (4, 12), true),
         ("tls.certificates.0", (3, 7), true),
@@ -351,7 +351,7 @@ fn the_default_file_spells_out_every_key_and_its_default() {
     assert!(!file.upstreams.servers.is_empty());
     file.upstreams.servers.clear();
     assert_eq!(file, File::default());
-    let (_, source) = parse_with_source("wsgate.yaml", default_file(), &env).unwrap();
+    let (_, source) = read("wsgate.yaml", default_file(), &env);
     // What is in a section that is null by default stands in its comment.
     let spelled_out = |path: &&String| !path.contains("[]") && !path.starts_with("heartbeat.");
     for path in show::paths().iter().filter(spelled_out) {

@@ -9,8 +9,8 @@ use super::values::{Period, Size};
 use super::words::MinVersion;
 use crate::policy::origin::OriginRule;
 
-/// Checks `file`, which was read from `source`. Values that could not be read are passed over:
-/// they have their error already.
+/// Checks `file`, which was read from `source` and has flags laid over it. Values that could not be
+/// read are passed over: they have their error already.
 pub(super) fn validate(file: &File, source: &Source) -> Vec<ConfigError> {
     let mut checks = Checks { source, errors: Vec::new() };
     checks.version(file);
@@ -63,13 +63,13 @@ impl Checks<'_> {
 
     fn listeners(&mut self, file: &File) {
         let https = file.listen.https.as_ref().map(|list| list.0.as_slice()).unwrap_or_default();
-        if file.listen.https.is_some() && https.is_empty() && self.source.is_whole("listen.https") {
+        if file.listen.https.is_some() && https.is_empty() && self.source.is_whole(HTTPS) {
             let message = "there is no address in the list";
-            self.fail_with_help(&["listen.https"], message, "`null` means `[::]:8443`");
+            self.fail_with_help(&[HTTPS], message, "`null` means `[::]:8443`");
         }
-        self.unique("listen.https", https, ToString::to_string);
+        self.unique(HTTPS, https, ToString::to_string);
         let https: Vec<SocketAddr> = https.iter().map(|address| address.get()).collect();
-        let mut taken = https;
+        let mut taken = https.clone();
         let others = [
             ("listen.http_redirect", file.listen.http_redirect),
             ("status.listen", file.status.listen),
@@ -78,7 +78,12 @@ impl Checks<'_> {
             let Some(address) = address.map(|address| address.get()) else { continue };
             // Every bind to port 0 gets a port of its own.
             if address.port() != 0 && taken.contains(&address) {
-                self.fail(&[path], format!("`{address}` is taken by another listener"));
+                let flag = self.source.is_overridden(HTTPS) && https.contains(&address);
+                let (paths, other) = match flag {
+                    true => ([HTTPS, path], format!("`{path}`")),
+                    false => ([path, path], "another listener".to_owned()),
+                };
+                self.fail(&paths, format!("`{address}` is taken by {other}"));
             }
             taken.push(address);
         }
@@ -196,6 +201,7 @@ impl Checks<'_> {
     }
 }
 
+const HTTPS: &str = "listen.https";
 const YEAR: u64 = 365 * 24 * 3600;
 const HEADER_SIZE_MIN: Size = Size::kib(1);
 const HEADER_SIZE_MAX: Size = Size::kib(1024);

@@ -12,11 +12,13 @@ use std::time::Duration;
 use prometheus::IntGauge;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use crate::drain::{Live, Phase, Share};
 use crate::proxy::gate::Gate;
 use crate::proxy::pool::Pool;
 use crate::proxy::serve;
+use crate::telemetry::sample::Sampler;
 
 /// Whether a connection is one of those that the gate may hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -186,27 +188,38 @@ pub(crate) fn start(
     workers: Arc<Workers>,
 ) -> io::Result<impl Future<Output = ()> + Send + 'static> {
     let drain = Arc::clone(&workers.gate.drain);
-    let listening = listener.try_clone()?;
-    thread::Builder::new().name("accept".to_owned()).spawn(move || accept(&listener, &workers))?;
+    let handle = listener.try_clone()?;
+    let listening = drain.listen();
+    thread::Builder::new().name("accept".to_owned()).spawn(move || {
+        accept(&listener, &workers);
+        drop(listening);
+    })?;
     Ok(async move {
         drain.reached(Phase::Draining).await;
         // Wakes the thread up, and from now on the kernel refuses who comes.
-        if let Err(error) = SockRef::from(&listening).shutdown(Shutdown::Both) {
+        if let Err(error) = SockRef::from(&handle).shutdown(Shutdown::Both) {
             tracing::warn!("a listener could not be closed: {error}");
         }
     })
 }
 
 /// An error never ends it: a peer's reset is nothing, exhaustion waits for something to be given
-/// back.
+/// back, and says so once a second.
 fn accept(listener: &TcpListener, workers: &Workers) {
+    let mut failures = Sampler::new(1, 1);
     loop {
         match listener.accept() {
             Ok((stream, peer)) => workers.give(stream, peer),
             Err(_) if workers.gate.drain.phase() >= Phase::Draining => return,
             Err(error) if is_the_peers(&error) => {}
             Err(error) => {
-                tracing::error!("accept failed, trying again: {error}");
+                if let Some(suppressed) = failures.admit(0, Instant::now()) {
+                    tracing::error!(
+                        "error.message" = %error,
+                        suppressed,
+                        "accept failed, trying again"
+                    );
+                }
                 thread::sleep(EXHAUSTED_PAUSE);
             }
         }

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use crate::backends::resolve::Resolver;
 use crate::backends::set::Backends;
-use crate::drain::Drain;
+use crate::drain::{Drain, Phase};
 use crate::policy::client::TrustedProxies;
 use crate::policy::headers::{Forwarding, SecurityHeaders};
 use crate::policy::origin::OriginPolicy;
@@ -146,14 +146,21 @@ impl Gate {
         }
     }
 
-    /// Ends TLS; a failure is counted, logged and `None`.
+    /// Ends TLS; a failure is counted, logged and `None`. Who has not got that far when everything is
+    /// cut is gone.
     pub(crate) async fn shake_hands(
         &self,
         tcp: TcpStream,
         peer: SocketAddr,
     ) -> Option<(TlsStream, TlsInfo)> {
         let begun = Instant::now();
-        let shaken = self.terminator.handshake(tcp).await;
+        let shaken = tokio::select! {
+            shaken = self.terminator.handshake(tcp) => shaken,
+            () = self.drain.reached(Phase::Cutting) => {
+                self.metrics.drain_forced_closes.inc();
+                return None;
+            }
+        };
         self.metrics.tls_handshake_duration.observe(begun.elapsed().as_secs_f64());
         match shaken {
             Ok((stream, info)) => {

@@ -6,6 +6,7 @@ use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 
 use http::{Request, Response, request};
@@ -14,7 +15,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::Service;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::drain::Phase;
 use crate::policy::handshake::{self, BodyHint};
@@ -73,17 +74,30 @@ pub(crate) async fn serve(
         .max_headers(crate::policy::head::FIELDS_MAX + 1)
         .max_buf_size(connection.gate.wire.head_bytes.max(HYPER_BUFFER_BYTES_MIN))
         .serve_connection(wire, service);
-    let mut drained = std::pin::pin!(connection.gate.drain.reached(Phase::Draining));
+    let drain = &connection.gate.drain;
+    let mut drained = std::pin::pin!(drain.reached(Phase::Draining));
+    let mut cut = std::pin::pin!(async {
+        drain.reached(Phase::Cutting).await;
+        sleep(CUT).await;
+    });
     let (mut draining, mut told) = (false, false);
     let ended = poll_fn(|cx| {
         draining = draining || drained.as_mut().poll(cx).is_ready();
-        if draining && !told && lock(&pending).may_close() {
+        if draining && cut.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(None);
+        }
+        if draining && !told && lock(&pending).may_close(drain.phase()) {
             told = true;
             Pin::new(&mut hyper).graceful_shutdown();
         }
-        hyper.poll_without_shutdown(cx)
+        hyper.poll_without_shutdown(cx).map(Some)
     })
     .await;
+    let Some(ended) = ended else {
+        // No close_notify: an answer that breaks off here must not look whole.
+        connection.gate.metrics.drain_forced_closes.inc();
+        return None;
+    };
     let parts = hyper.into_parts();
     let refusal = parts.io.refusal();
     let (mut stream, mut early) = parts.io.into_parts();
@@ -120,13 +134,14 @@ enum Slot {
 
 impl Slot {
     /// Whether hyper may be told to close. It would close over a first request that has not come
-    /// whole, which has its own time to come and be answered. And it would add `close` to the
-    /// `Connection: Upgrade` of a 101 that is pending, which strict clients refuse; the tunnel has
-    /// its own way to end.
-    fn may_close(&self) -> bool {
+    /// whole, which has its own time to come and be answered, until everything is cut. And it would
+    /// add `close` to the `Connection: Upgrade` of a 101 that is pending, which strict clients
+    /// refuse; the tunnel has its own way to end.
+    fn may_close(&self, phase: Phase) -> bool {
         match self {
             Self::Nothing => true,
-            Self::Unknown | Self::Opening | Self::Ready(_) => false,
+            Self::Unknown => phase >= Phase::Cutting,
+            Self::Opening | Self::Ready(_) => false,
         }
     }
 }
@@ -224,7 +239,10 @@ async fn relay(
     let client = upgrade::client(connection, &head);
     let key = gate.backends.key(&head, client.address);
     upgrade::strip_and_vouch(gate, &mut head, &client, Kind::Ordinary);
-    let (response, _) = pool.send(head, body, key).await?;
+    let (response, _) = tokio::select! {
+        answered = pool.send(head, body, key) => answered?,
+        () = gate.drain.reached(Phase::Cutting) => return Err(Rejection::Draining),
+    };
     let (mut head, body) = response.into_parts();
     head.version = http::Version::HTTP_11;
     gate.security.downstream(&mut head.headers, Kind::Ordinary);
@@ -290,6 +308,9 @@ async fn close<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S) {
     };
     let _ = timeout(LINGER, lingering).await;
 }
+
+/// For answers under way to end, once everything is cut.
+const CUT: Duration = Duration::from_secs(1);
 
 /// For a client to take a last answer and close.
 const LINGER: Duration = Duration::from_secs(2);

@@ -97,7 +97,11 @@ pub(crate) async fn answer(
         let answer = upstream::exchange(gate, stream, head, &admitted.handshake).await?;
         Ok((answer, backend))
     };
-    match opened.await {
+    let opened = tokio::select! {
+        opened = opened => opened,
+        () = gate.drain.reached(Phase::Cutting) => Err(Rejection::Draining),
+    };
+    match opened {
         Err(rejection) => {
             outcome.is(Rejection::outcome(rejection));
             (refuse(connection, &opening, rejection), None)

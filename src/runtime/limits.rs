@@ -13,7 +13,13 @@ pub(crate) fn connections_max(asked: Option<usize>) -> usize {
         let _ =
             setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
     }
-    asked.unwrap_or_else(|| fitting(files()))
+    asked.unwrap_or_else(|| automatic(files()))
+}
+
+/// What `auto` means. Where the file limit is as good as none (some container runtimes give 2^30),
+/// it says nothing about the machine.
+fn automatic(files: usize) -> usize {
+    fitting(files).min(AUTO_MAX)
 }
 
 /// The limit on open files, or a million where there is none.
@@ -27,6 +33,9 @@ pub(crate) fn fitting(files: usize) -> usize {
     (files.saturating_sub(RESERVED_FILES + BEYOND_MAX) / 2).max(1)
 }
 
+/// The most that `listen.max_connections: auto` comes to.
+const AUTO_MAX: usize = 1_000_000;
+
 /// Listeners, epoll instances, certificates, health checks, pooled connections.
 const RESERVED_FILES: usize = 136;
 
@@ -38,5 +47,14 @@ mod tests {
     fn each_connection_takes_two_files() {
         assert_eq!(fitting(20_000), 9_900);
         assert_eq!(fitting(100), 1);
+    }
+
+    #[test]
+    fn auto_follows_the_file_limit_up_to_a_million() {
+        assert_eq!(automatic(20_000), 9_900);
+        assert_eq!(automatic(2_000_200), 1_000_000);
+        assert_eq!(automatic(2_000_198), 999_999);
+        assert_eq!(automatic(1 << 30), 1_000_000);
+        assert_eq!(automatic(usize::MAX), 1_000_000);
     }
 }

@@ -200,7 +200,7 @@ impl Running {
         &self.addresses
     }
 
-    /// Serves until SIGTERM or SIGINT, then drains; a second one ends the drain at once. SIGHUP
+    /// Serves until SIGTERM or SIGINT, then drains; a second one cuts what is left at once. SIGHUP
     /// reloads the certificates.
     pub async fn until_signalled(mut self) {
         let name = loop {
@@ -214,8 +214,8 @@ impl Running {
         let (gate, times) = (&self.gate, self.drain_times);
         tokio::select! {
             () = drain(gate, times, name) => {}
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+            _ = terminate.recv() => cut(gate).await,
+            _ = interrupt.recv() => cut(gate).await,
         }
         self.end();
     }
@@ -242,13 +242,23 @@ async fn drain(gate: &Gate, times: DrainTimes, signal: &'static str) {
     // With nobody connected there is still a load balancer that has to notice.
     tokio::time::sleep(times.delay).await;
     gate.drain.advance(Phase::Draining);
-    let ended = timeout(times.timeout, gate.drain.empty()).await;
-    let left = gate.drain.live();
-    if ended.is_err() {
-        gate.drain.advance(Phase::Cutting);
-        let _ = timeout(CUTTING, gate.drain.empty()).await;
+    match timeout(times.timeout, gate.drain.empty()).await {
+        Ok(()) => drained(0),
+        Err(_) => cut(gate).await,
     }
-    tracing::info!(event = "drain.finished", sockets_cut = left, "drained");
+}
+
+/// Cuts what is left, and leaves it a moment to end in order and be logged.
+async fn cut(gate: &Gate) {
+    let left = gate.drain.live();
+    gate.drain.advance(Phase::Cutting);
+    // What does not end by then ends with the process.
+    let _ = timeout(CUTTING, gate.drain.empty()).await;
+    drained(left);
+}
+
+fn drained(sockets_cut: usize) {
+    tracing::info!(event = "drain.finished", sockets_cut, "drained");
 }
 
 /// What `/readyz` looks at.
@@ -340,5 +350,5 @@ const READY_LOOKS: Duration = Duration::from_millis(50);
 /// Between two sweeps of the limiter's table.
 const TIDY: Duration = Duration::from_secs(10);
 
-/// For tunnels to end in order once they are cut.
+/// For connections to end in order once they are cut.
 const CUTTING: Duration = Duration::from_secs(2);

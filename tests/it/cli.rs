@@ -146,6 +146,81 @@ fn five_mistakes_in_a_file_are_five_places_and_five_ways_out() {
 }
 
 #[test]
+fn mistakes_missing_backends_and_certificates_are_found_together_by_place() {
+    let shell = Shell::new().file(
+        "wsgate.yaml",
+        "foo: 1\n\
+         tls:\n  certificates:\n  - cert: tls.crt\n    key: tls.key\n  - cert: \"\"\n    key: b.key\n\
+         limits: {ipv6_prefix: 0}\n\
+         upstreams: {servers: []}\n\
+         log: {level: loud}\n",
+    );
+    for arguments in [&["check"][..], &["run"], &[]] {
+        let ended = shell.run(arguments);
+        assert_eq!(ended.code, 78);
+        let places: Vec<&str> = ended
+            .err
+            .lines()
+            .filter_map(|line| line.trim_start().strip_prefix("--> wsgate.yaml:"))
+            .collect();
+        let found = ["1:1", "4:11", "5:10", "6:11", "7:10", "8:23", "9:22", "10:14"];
+        assert_eq!(places, found, "{}", ended.err);
+        for reason in ["tls.crt: no such file", "b.key: no such file", "there are no backends"] {
+            assert!(ended.err.contains(reason), "{reason}: {}", ended.err);
+        }
+    }
+}
+
+#[test]
+fn what_could_not_be_read_is_not_said_to_be_missing() {
+    for text in [
+        "upstreams: {servers: [a]}\n",
+        "upstreams: {server: [\"a:1\"]}\n",
+        "upstreams: {servers: [\"${UNSET}\"]}\n",
+        "upstream:\n  servers: [\"a:1\"]\n",
+        "upstreams: {servers: [\"a:1\"]\n",
+    ] {
+        let ended = Shell::new().file("wsgate.yaml", text).run(&["check"]);
+        assert_eq!(ended.code, 78, "{text}{ended:?}");
+        assert!(!ended.err.contains("there are no backends"), "{text}{}", ended.err);
+        assert_eq!(ended.err.matches("error: ").count(), 1, "{text}{}", ended.err);
+    }
+}
+
+#[test]
+fn flags_contradict_each_other_as_the_file_would_and_are_named() {
+    let shell = Shell::new().file(
+        "wsgate.yaml",
+        "upstreams: {servers: [\"a:1\"]}\nstatus: {listen: \"127.0.0.1:7\"}\n",
+    );
+    let cases: [(&[&str], &str, &str); 4] = [
+        (&["--origin", "*", "--origin", "https://a.test"], "`*` allows every", "--origin"),
+        (&["--upstreams", "a:1,a:1"], "`a:1` is in the list twice", "--upstreams"),
+        (&["--listen", "127.0.0.1:1,127.0.0.1:1"], "is in the list twice", "--listen"),
+        (&["--listen", "127.0.0.1:7"], "is taken by `status.listen`", "--listen"),
+    ];
+    for (flags, reason, name) in cases {
+        for command in ["check", "run"] {
+            let ended = shell.run(&[&[command][..], flags].concat());
+            assert_eq!(ended.code, 78, "{flags:?}: {ended:?}");
+            let said = ended.err.contains(reason)
+                && ended.err.contains(&format!("\n  --> {name}\n"))
+                && !ended.err.contains("wsgate.yaml");
+            assert!(said, "{flags:?}: {}", ended.err);
+        }
+    }
+    let shell = Shell::new().env("WSGATE_UPSTREAMS", "a:1,a:1");
+    let ended = shell.run(&["config", "show"]);
+    assert_eq!(ended.code, 78, "{ended:?}");
+    assert!(ended.err.contains("\n  --> WSGATE_UPSTREAMS\n"), "{ended:?}");
+    // The flag takes the place of what the file says, mistakes between values included.
+    let twice = "upstreams: {servers: [\"a:1\", \"a:1\"]}\n";
+    let shell = Shell::new().file("wsgate.yaml", twice);
+    assert_eq!(shell.run(&["check"]).code, 78);
+    assert_eq!(shell.run(&["check", "--upstreams", "a:1"]).code, 0);
+}
+
+#[test]
 fn check_reads_certificates_and_compares_them_with_their_keys() {
     let shell = Shell::new().file(
         "wsgate.yaml",
@@ -179,7 +254,11 @@ fn a_certificate_named_by_a_flag_is_not_blamed_on_the_file() {
     let shell = Shell::new().file("wsgate.yaml", "upstreams: {servers: [\"127.0.0.1:1\"]}\n");
     let ended = shell.run(&["check", "--tls-cert", "a.crt", "--tls-key", "a.key"]);
     assert_eq!(ended.code, 78);
-    assert!(ended.err.contains("a.crt: no such file"), "{ended:?}");
+    for (name, flag) in [("a.crt", "--tls-cert"), ("a.key", "--tls-key")] {
+        let mut errors = ended.err.split("error: ");
+        let error = errors.find(|error| error.starts_with(&format!("{name}: no such file")));
+        assert!(error.unwrap().ends_with(&format!("\n  --> {flag}\n")), "{ended:?}");
+    }
     assert!(!ended.err.contains("wsgate.yaml"), "{ended:?}");
 }
 
@@ -306,6 +385,30 @@ fn the_file_is_found_by_flag_then_environment_then_in_place() {
     assert!(shell.run(&["config", "show"]).out.contains("[\"env:1\"]"));
     let shell = Shell::new().file("wsgate.yaml", &named("here"));
     assert!(shell.run(&["config", "show"]).out.contains("[\"here:1\"]"));
+}
+
+#[test]
+fn an_empty_variable_is_an_unset_one() {
+    let help = Shell::new().run(&["--help"]).out;
+    let names: Vec<&str> = help
+        .split("[env:")
+        .skip(1)
+        .map(|rest| rest.trim_start().split_once('=').unwrap().0)
+        .collect();
+    assert!(names.len() >= 10, "{names:?}");
+    let text = "upstreams: {servers: [\"file:1\"]}\nlog: {level: warn}\n";
+    let empty = names.iter().fold(Shell::new().file("wsgate.yaml", text), |shell, name| {
+        assert!(name.starts_with("WSGATE_"), "{name}");
+        shell.env(name, "")
+    });
+    let unset = Shell::new().file("wsgate.yaml", text);
+    for arguments in [&["config", "show"][..], &["check"]] {
+        let (empty, unset) = (empty.run(arguments), unset.run(arguments));
+        assert_eq!(empty.code, 0, "{empty:?}");
+        assert_eq!((empty.out, empty.err), (unset.out, unset.err), "{arguments:?}");
+    }
+    let flag = empty.run(&["config", "show", "--upstreams", "flag:1"]);
+    assert!(flag.out.contains("[\"flag:1\"]"), "{flag:?}");
 }
 
 #[test]
@@ -458,7 +561,9 @@ async fn without_a_certificate_only_this_machine_is_served_and_hsts_is_not_sent(
     let file =
         wsgate::config::parse("wsgate.yaml", "upstreams: {servers: [\"127.0.0.1:1\"]}", &|_| None)
             .unwrap();
-    let plan = wsgate::config::build(&file, None, std::time::UNIX_EPOCH).unwrap();
+    let plan =
+        wsgate::config::build(&file, &wsgate::config::Source::nowhere(), std::time::UNIX_EPOCH)
+            .unwrap();
     assert!(plan.https.iter().all(|address| address.ip().is_loopback()), "{:?}", plan.https);
 
     let backend = Backend::echo().await;

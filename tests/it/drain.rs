@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 use crate::support::backend::Backend;
 use crate::support::client::Client;
 use crate::support::gate::Gate;
-use crate::support::{DEADLINE, eventually};
+use crate::support::{DEADLINE, eventually, soon};
 
 #[tokio::test]
 async fn first_not_ready_then_no_newcomers_then_the_last_one_leaves() {
@@ -78,7 +78,7 @@ async fn what_stays_too_long_is_cut() {
 }
 
 #[tokio::test]
-async fn a_second_signal_ends_it_at_once() {
+async fn a_second_signal_ends_it_at_once_and_every_socket_has_its_last_line() {
     for second in ["TERM", "INT"] {
         let backend = Backend::echo().await;
         // Far beyond what this test waits for anything.
@@ -90,8 +90,12 @@ async fn a_second_signal_ends_it_at_once() {
         gate.event("drain.started", |_| true).await;
         echoes(&mut socket).await;
         gate.signal(second).await;
+        assert!(socket.rest().await.is_empty());
         assert_eq!(gate.exit_code().await, 0, "{second}");
         gate.event("gate.stopped", |_| true).await;
+        gate.event("drain.finished", |line| line["sockets_cut"] == 1).await;
+        let closed = gate.event("ws.closed", |line| line["close.reason"] == "drain_cut").await;
+        assert_eq!((&closed["close.initiator"], &closed["bytes_in"]), (&"gate".into(), &10.into()));
     }
 }
 
@@ -111,6 +115,55 @@ async fn an_idle_http_connection_does_not_hold_the_drain() {
     assert!(idle.rest().await.is_empty());
     drop(fresh);
     assert_eq!(gate.exit_code().await, 0);
+}
+
+#[tokio::test]
+async fn who_still_waits_at_the_end_is_told_so_and_half_an_answer_does_not_look_whole() {
+    let backend = Backend::start(|mut talk| async move {
+        if talk.head.starts_with("GET /half") {
+            let chunk = "5\r\nhello\r\n";
+            let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+            talk.send(format!("{head}{chunk}")).await;
+        }
+        std::future::pending::<()>().await;
+    })
+    .await;
+    let mut gate = Gate::with(&[backend.address], "drain: {delay: 0s, timeout: 300ms}").await;
+    let mut opening = gate.connect().await;
+    opening.send(gate.handshake("/ws", "").as_bytes()).await;
+    let page = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: {}\r\n\r\n", gate.host());
+    let mut waiting = gate.connect().await;
+    waiting.send(page("/page").as_bytes()).await;
+    let mut half = gate.connect().await;
+    let answer = half.ask(&page("/half")).await;
+    assert_eq!(answer.status, 200);
+    let mut silent = gate.connect().await;
+    let mut no_tls = TcpStream::connect(gate.https).await.unwrap();
+    no_tls.write_all(&[22]).await.unwrap();
+    backend.head(2).await;
+    gate.metric_becomes("wsgate_connections_active", 5.0).await;
+
+    gate.signal("TERM").await;
+    for late in [&mut opening, &mut waiting] {
+        let answer = late.answer().await;
+        assert_eq!(answer.status, 503, "{answer:?}");
+        assert_eq!(answer.one("connection"), Some("close"));
+        assert!(answer.one("retry-after").is_some());
+    }
+    // The one with half an answer holds the gate for a moment, in which this is read.
+    eventually("a forced close, counted", || async {
+        (gate.metric("wsgate_drain_forced_closes_total").await >= 1.0).then_some(())
+    })
+    .await;
+    assert!(silent.rest().await.is_empty());
+    let mut left = Vec::new();
+    let ended = soon("the end", half.stream.read_to_end(&mut left)).await;
+    assert!(ended.is_err(), "an orderly end would say that {left:?} is all");
+    assert_eq!(soon("the end", no_tls.read(&mut [0; 64])).await.unwrap_or(0), 0);
+    drop((opening, waiting, silent));
+    assert_eq!(gate.exit_code().await, 0);
+    gate.event("drain.finished", |line| line["sockets_cut"] == 5).await;
+    gate.event("ws.rejected", |line| line["error.type"] == "draining").await;
 }
 
 #[tokio::test]

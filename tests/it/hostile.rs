@@ -266,3 +266,28 @@ fn client_config(
         .with_no_client_auth();
     Arc::new(config)
 }
+
+#[tokio::test]
+async fn a_gate_without_files_says_so_now_and_then_and_recovers_once_some_are_closed() {
+    let backend = Backend::echo().await;
+    let more = "listen: {https: \"127.0.0.1:0\", max_connections: 500}\n";
+    let gate = Gate::with_files(&[backend.address], more, Some(96)).await;
+    let mut before = gate.websocket("/ws").await;
+    let mut crowd = Vec::new();
+    for _ in 0..120 {
+        crowd.push(TcpStream::connect(gate.https).await.unwrap());
+    }
+    // An attempt every 50 ms, of which most are only counted.
+    let failed = |line: &serde_json::Value| {
+        let message = line["error.message"].as_str().unwrap_or_default();
+        message.contains("os error 24") && line["msg"] == "accept failed, trying again"
+    };
+    gate.event("log", |line| failed(line) && line["suppressed"] == 0).await;
+    gate.event("log", |line| failed(line) && line["suppressed"].as_u64() > Some(1)).await;
+    before.send(b"still here").await;
+    assert_eq!(before.read(10).await, b"still here");
+    drop(crowd);
+    gate.metric_becomes("wsgate_connections_accepted_total", 121.0).await;
+    gate.metric_becomes("wsgate_connections_active", 1.0).await;
+    gate.still_serves().await;
+}

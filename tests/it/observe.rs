@@ -1,6 +1,6 @@
 //! What the gate says of itself: enough to follow every socket, nothing that a client would mind.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tokio::io::AsyncWriteExt as _;
 
@@ -38,6 +38,55 @@ async fn the_start_is_one_event_with_what_is_in_force() {
     assert!(started["file_limit"].as_u64().unwrap() > 0);
     assert_eq!(gate.events("gate.started").len(), 1);
     gate.event("gate.ready", |_| true).await;
+}
+
+#[tokio::test]
+async fn the_lines_of_the_documentation_are_those_of_the_program() {
+    let docs = include_str!("../../docs/observability.md");
+    let samples: Vec<serde_json::Value> = docs
+        .lines()
+        .filter(|line| line.starts_with("{\"ts\""))
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let (alive, gone) = (Backend::echo().await, Backend::echo().await);
+    let servers = [alive.address, gone.address];
+    drop(gone);
+    let more = "upstreams: {servers: [SERVERS], health: {interval: 100ms}}\n";
+    let mut gate = Gate::with(&servers, more).await;
+    gate.event("backend.down", |_| true).await;
+    gate.event("gate.ready", |_| true).await;
+    let mut socket = gate.websocket("/ws").await;
+    let page = format!("GET /page HTTP/1.1\r\nHost: {}\r\n\r\n", gate.host());
+    assert_eq!(gate.connect().await.ask(&page).await.status, 200);
+    let foreign = gate.handshake("/ws", "").replace(&gate.origin(), "https://evil.test");
+    assert_eq!(gate.connect().await.ask(&foreign).await.status, 403);
+    let mut no_tls = tokio::net::TcpStream::connect(gate.https).await.unwrap();
+    no_tls.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+    gate.event("tls.client_error", |_| true).await;
+    socket.stream.shutdown().await.unwrap();
+    gate.event("ws.closed", |_| true).await;
+    gate.signal("TERM").await;
+    assert_eq!(gate.exit_code().await, 0);
+    gate.event("gate.stopped", |_| true).await;
+
+    let mut compared = BTreeSet::new();
+    for line in gate.log() {
+        let sample = samples.iter().find(|sample| {
+            ["event", "level", "msg"].iter().all(|field| sample[field] == line[field])
+        });
+        let sample = sample.unwrap_or_else(|| panic!("no line of the documentation is as {line}"));
+        // What has no value is absent; the rest is there, and in this order.
+        let mut fields = sample.as_object().unwrap().keys();
+        for field in line.as_object().unwrap().keys() {
+            assert!(fields.any(|other| other == field), "`{field}` of {line} in {sample}");
+            let kind = |value: &serde_json::Value| std::mem::discriminant(value);
+            assert_eq!(kind(&sample[field]), kind(&line[field]), "`{field}` of {line}");
+        }
+        compared.insert(line["event"].as_str().unwrap().to_owned());
+    }
+    for event in ["gate.started", "http.request", "ws.opened", "ws.closed", "ws.rejected"] {
+        assert!(compared.contains(event), "{event}: {compared:?}");
+    }
 }
 
 #[tokio::test]

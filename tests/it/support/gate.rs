@@ -35,6 +35,11 @@ impl Gate {
 
     /// The same with `more` YAML; its top-level keys replace the ones of these tests.
     pub async fn with(backends: &[SocketAddr], more: &str) -> Self {
+        Self::with_files(backends, more, None).await
+    }
+
+    /// The same with a limit on open files.
+    pub async fn with_files(backends: &[SocketAddr], more: &str, files: Option<u32>) -> Self {
         let dir = TempDir::new().unwrap();
         let ca = Ca::new();
         let (cert, key) = ca.write(dir.path(), &["localhost", "127.0.0.1"]);
@@ -63,11 +68,15 @@ impl Gate {
             .replace("CERT", &cert.display().to_string())
             .replace("KEY", &key.display().to_string());
         std::fs::write(dir.path().join("wsgate.yaml"), yaml).unwrap();
-        Self::spawn(dir, ca).await
+        Self::spawn(dir, ca, files).await
     }
 
-    async fn spawn(dir: TempDir, ca: Ca) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_wsgate"))
+    async fn spawn(dir: TempDir, ca: Ca, files: Option<u32>) -> Self {
+        let mut command = Command::new("sh");
+        let limit = files.map_or_else(String::new, |most| format!("ulimit -n {most} && "));
+        command.arg("-c").arg(format!("{limit}exec \"$0\" \"$@\""));
+        let mut child = command
+            .arg(env!("CARGO_BIN_EXE_wsgate"))
             .arg("run")
             .arg("-c")
             .arg(dir.path().join("wsgate.yaml"))
