@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use crate::tunnel::TunnelLimits;
+use crate::tunnel::{Reason, TunnelLimits};
 
 /// What time it is for a tunnel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,7 +24,7 @@ pub(super) enum Due {
     Drain,
     /// Nothing is read from the client: it is asked whether it is still there.
     Look,
-    /// The Close frame was not answered.
+    /// The Close frames have not gone, or were not answered.
     Unanswered,
 }
 
@@ -41,9 +41,17 @@ pub(super) struct Clock {
     oldest: Option<Instant>,
     drain: Option<Instant>,
     look: Option<Instant>,
-    closing: Option<Instant>,
+    closing: Option<Wait>,
     place: f64,
     timer: Option<Pin<Box<Sleep>>>,
+}
+
+/// How long the gate waits once it closes a tunnel.
+#[derive(Clone, Copy)]
+enum Wait {
+    Until(Instant),
+    /// Until the drain time is over.
+    Drained,
 }
 
 impl Clock {
@@ -99,9 +107,30 @@ impl Clock {
         }
     }
 
-    /// The gate has begun to close this tunnel. Nothing else is due any more.
-    pub(super) fn closing(&mut self) {
-        self.closing = Some(Instant::now() + CLOSE_WAIT);
+    /// Nobody is pinged any more.
+    pub(super) fn no_heartbeat(&mut self) {
+        self.limits.heartbeat = None;
+    }
+
+    /// The gate has begun to close this tunnel. Until its Close frames have gone, a peer in the
+    /// middle of a long frame has time. Nothing else is due any more.
+    pub(super) fn closing(&mut self, reason: Reason) {
+        self.closing = Some(match reason {
+            Reason::Drain => Wait::Drained,
+            Reason::IdleTimeout | Reason::Heartbeat => Wait::Until(Instant::now() + CLOSE_WAIT),
+            Reason::MaxAge
+            | Reason::Guard(_)
+            | Reason::Eof
+            | Reason::Reset
+            | Reason::DrainCut
+            | Reason::Error => Wait::Until(Instant::now() + BOUNDARY_WAIT),
+        });
+        self.arm();
+    }
+
+    /// The Close frames have gone: the answers are waited for.
+    pub(super) fn told(&mut self) {
+        self.closing = Some(Wait::Until(Instant::now() + CLOSE_WAIT));
         self.arm();
     }
 
@@ -126,8 +155,13 @@ impl Clock {
     }
 
     fn next(&self) -> Option<(Instant, Due)> {
-        if let Some(closing) = self.closing {
-            return Some((closing, Due::Unanswered));
+        let look = self.look.map(|at| (at, Due::Look));
+        match self.closing {
+            Some(Wait::Until(at)) => {
+                return look.into_iter().chain([(at, Due::Unanswered)]).min_by_key(|(at, _)| *at);
+            }
+            Some(Wait::Drained) => return look,
+            None => {}
         }
         let idle = match (self.limits.idle_timeout, self.half_closed) {
             (Some(idle), true) => Some(idle.min(HALF_CLOSED)),
@@ -144,7 +178,6 @@ impl Clock {
         });
         let age = self.oldest.map(|oldest| (oldest, Due::Age));
         let drain = self.drain.map(|turn| (turn, Due::Drain));
-        let look = self.look.map(|at| (at, Due::Look));
         [idle, beat, age, drain, look].into_iter().flatten().min_by_key(|(at, _)| *at)
     }
 
@@ -165,3 +198,6 @@ const HALF_CLOSED: Duration = Duration::from_secs(60);
 
 /// For a peer to answer the gate's Close frame.
 const CLOSE_WAIT: Duration = Duration::from_secs(5);
+
+/// For the frame to end that the Close frame has to stand behind, where no drain time bounds it.
+const BOUNDARY_WAIT: Duration = Duration::from_secs(30);

@@ -38,7 +38,7 @@ pub(crate) trait End {
     /// Whether the connection was reset, asked while nothing is read from it. Said once.
     fn was_reset(&self) -> bool;
 
-    /// Ends this direction: close_notify where there is TLS, and FIN.
+    /// Ends this direction once everything given has gone: close_notify where there is TLS, and FIN.
     ///
     /// # Errors
     /// As the socket.
@@ -138,6 +138,7 @@ impl<S: tokio::io::AsyncRead + AsyncWrite + Unpin> End for Plain<S> {
     }
 
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_gone(cx))?;
         Pin::new(&mut self.socket).poll_shutdown(cx)
     }
 }

@@ -28,6 +28,8 @@ pub(super) struct Pipe {
     /// The sink does not take what it was given.
     pub(super) blocked: bool,
     pub(super) bytes: u64,
+    /// Messages read and not given: the sink has had its Close frame.
+    dropped: u64,
     /// The source has ended.
     pub(super) ended: bool,
     /// The end has been passed on.
@@ -75,6 +77,7 @@ impl Pipe {
             rate: Rate::default(),
             blocked: false,
             bytes: 0,
+            dropped: 0,
             ended: false,
             done: false,
             close: None,
@@ -85,7 +88,7 @@ impl Pipe {
 
     /// Messages that went through whole.
     pub(super) fn messages(&self) -> u64 {
-        self.follower.messages()
+        self.follower.messages() - self.dropped
     }
 
     /// Asks for a ping at the next boundary, unless something is to be put in there already.
@@ -105,11 +108,17 @@ impl Pipe {
         self.insert = Some(Insert::Close(Box::new(frame)));
     }
 
-    /// Whether the sink has had its Close frame, the gate's or the source's, or will never get one.
-    pub(super) fn is_shut(&self) -> bool {
+    /// Whether the sink was given its Close frame, the gate's or the source's, or will never get
+    /// one.
+    fn is_shut(&self) -> bool {
         self.output == Output::Closed
             || self.done
             || matches!(self.follower.place(), Place::Closed | Place::Opaque)
+    }
+
+    /// The same, and the sink has taken it.
+    pub(super) fn is_told(&self) -> bool {
+        self.is_shut() && !self.blocked
     }
 
     /// Moves bytes until one side would block. Ready once the end has been passed on.
@@ -202,6 +211,7 @@ impl Pipe {
                 }
                 Event::Close(code) => self.close = Some(code),
                 Event::Broken(_) => self.broken = true,
+                Event::Message(_) if self.output != Output::Open => self.dropped += 1,
                 Event::Data(_) | Event::Message(_) | Event::Ping | Event::Pong(_) => {}
             }
             if let Some(guard) = self.trips(event, rules)
@@ -255,7 +265,10 @@ impl Pipe {
             }
             Some(Insert::Close(frame)) => {
                 self.output = Output::Closed;
-                sink.give(cx, frame.as_bytes()).map_err(|error| Broken::sink(&error))
+                let given = sink.give(cx, frame.as_bytes());
+                let gone = given.and_then(|()| Ok(sink.poll_gone(cx)?.is_ready()));
+                self.blocked = !gone.map_err(|error| Broken::sink(&error))?;
+                Ok(())
             }
         }
     }

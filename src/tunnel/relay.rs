@@ -91,6 +91,8 @@ struct Tunnel<'a, C, B> {
     broken: Option<Side>,
     /// Why the gate closes it.
     closing: Option<Reason>,
+    /// Both sides have taken their Close frames.
+    told: bool,
     counted: Flow,
 }
 
@@ -117,6 +119,7 @@ impl<'a, C: End, B: End> Tunnel<'a, C, B> {
             first_close: None,
             broken: None,
             closing: None,
+            told: false,
             counted: Flow::default(),
         }
     }
@@ -148,6 +151,10 @@ impl<'a, C: End, B: End> Tunnel<'a, C, B> {
         if self.closing.is_some() != closing {
             // The Close frames are to go out at once.
             return self.poll(cx, clock, tally);
+        }
+        if closing && !self.told && self.inbound.is_told() && self.outbound.is_told() {
+            self.told = true;
+            clock.told();
         }
         match (inbound, outbound) {
             (Poll::Ready(Err(broken)), _) => self.broke(broken, Side::Client, Side::Backend),
@@ -200,6 +207,8 @@ impl<'a, C: End, B: End> Tunnel<'a, C, B> {
             }
             if pipe.broken && self.broken.is_none() {
                 self.broken = Some(side);
+                // There is no boundary to ping at, or no pong can be told.
+                clock.no_heartbeat();
             }
             if let Some(code) = pipe.close
                 && self.first_close.is_none()
@@ -228,7 +237,9 @@ impl<'a, C: End, B: End> Tunnel<'a, C, B> {
             Side::Client | Side::Gate => (code, CloseCode::GOING_AWAY),
         };
         self.shut(Reason::Guard(guard), client, backend, clock);
-        self.first_close = Some((Side::Gate, code));
+        if !matches!(self.first_close, Some((Side::Client | Side::Backend, _))) {
+            self.first_close = Some((Side::Gate, code));
+        }
     }
 
     /// Does what is due; an end when that is one.
@@ -252,10 +263,13 @@ impl<'a, C: End, B: End> Tunnel<'a, C, B> {
             Due::Age => self.shut(Reason::MaxAge, code, code, clock),
             Due::Drain => self.shut(Reason::Drain, code, code, clock),
             Due::Look if self.inbound.blocked && self.client.was_reset() => {
-                return Some((Side::Client, Reason::Reset));
+                return Some(match self.closing {
+                    Some(reason) => (Side::Gate, reason),
+                    None => (Side::Client, Reason::Reset),
+                });
             }
             Due::Look => {}
-            // The wait for an answer is over.
+            // The wait is over.
             Due::Unanswered => {
                 return Some((Side::Gate, self.closing.unwrap_or(Reason::Error)));
             }
@@ -274,16 +288,16 @@ impl<'a, C: End, B: End> Tunnel<'a, C, B> {
         }
         self.outbound.shut(ControlFrame::close(client, "", None));
         self.inbound.shut(ControlFrame::close(backend, "", Some(random())));
-        clock.closing();
+        clock.closing(reason);
     }
 
-    /// Each side has had its Close frame and has answered, or has gone.
+    /// Each side has taken its Close frame and has answered, or has gone. A client that answered
+    /// no ping is not waited for again.
     fn is_answered(&self) -> bool {
         let said = |pipe: &Pipe| pipe.close.is_some() || pipe.ended || pipe.broken;
-        self.inbound.is_shut()
-            && self.outbound.is_shut()
-            && said(&self.inbound)
-            && said(&self.outbound)
+        let client = self.outbound.is_told() && said(&self.inbound);
+        let backend = self.inbound.is_told() && said(&self.outbound);
+        backend && (client || self.closing == Some(Reason::Heartbeat))
     }
 
     fn broke(&self, broken: Broken, source: Side, sink: Side) -> Poll<(Side, Reason)> {

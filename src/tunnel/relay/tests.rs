@@ -213,6 +213,24 @@ async fn a_message_that_is_too_large_is_refused_at_its_header() {
     let closed = running.await.unwrap();
     assert_eq!(closed.reason, Reason::Guard(Guard::MessageSize));
     assert_eq!((closed.code.get(), closed.initiator), (1009, Side::Gate));
+    assert_eq!(closed.messages_in, 1, "what did not pass is not counted");
+}
+
+#[tokio::test]
+async fn a_guard_does_not_take_over_a_close_of_the_peers() {
+    let limits = TunnelLimits { message_size: Some(10), ..LIMITS };
+    let (mut client, mut backend, running) = tunnel(limits, (b"", b""));
+    backend.write_all(&unmasked(0x88, &4001u16.to_be_bytes())).await.unwrap();
+    assert_eq!(frame(&mut client).await, (0x88, 4001u16.to_be_bytes().to_vec()));
+    client.write_all(&masked(0x81, b"0123456789+")).await.unwrap();
+    assert_eq!(frame(&mut backend).await, (0x88, 1001u16.to_be_bytes().to_vec()));
+    client.write_all(&masked(0x88, &4001u16.to_be_bytes())).await.unwrap();
+    let closed = running.await.unwrap();
+    assert_eq!(closed.reason, Reason::Guard(Guard::MessageSize));
+    assert_eq!((closed.code.get(), closed.initiator), (4001, Side::Backend));
+    let mut more = Vec::new();
+    client.read_to_end(&mut more).await.unwrap();
+    assert!(more.is_empty(), "one Close frame is enough");
 }
 
 #[tokio::test(start_paused = true)]
@@ -304,6 +322,98 @@ async fn a_peer_that_does_not_answer_is_not_waited_for_long() {
     assert_eq!(frame(&mut client).await.0, 0x88);
     let closed = running.await.unwrap();
     assert_eq!((closed.initiator, closed.reason), (Side::Gate, Reason::Drain));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_in_the_middle_of_a_frame_has_until_the_drain_time_is_over() {
+    for in_time in [true, false] {
+        let drain = Drain::new();
+        let (mut client, mut backend, running) = drained(&drain);
+        backend.write_all(&[0x82, 100]).await.unwrap();
+        backend.write_all(&[7; 40]).await.unwrap();
+        client.read_exact(&mut [0; 42]).await.unwrap();
+        drain.advance(Phase::Draining);
+        let code = 1001u16.to_be_bytes().to_vec();
+        assert_eq!(frame(&mut backend).await, (0x88, code.clone()));
+        tokio::time::sleep(Duration::from_secs(600)).await;
+        if in_time {
+            backend.write_all(&[7; 60]).await.unwrap();
+            client.read_exact(&mut [0; 60]).await.unwrap();
+            assert_eq!(frame(&mut client).await, (0x88, code.clone()));
+            client.write_all(&masked(0x88, &code)).await.unwrap();
+            backend.write_all(&unmasked(0x88, &code)).await.unwrap();
+            assert_eq!(running.await.unwrap().reason, Reason::Drain);
+        } else {
+            drain.advance(Phase::Cutting);
+            assert_eq!(running.await.unwrap().reason, Reason::DrainCut);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_slow_backend_was_given_arrives_behind_the_cut() {
+    let drain = Drain::new();
+    let (mut client, mut backend, running) = drained(&drain);
+    let mut message = masked(0x82, &[7; 94]);
+    client.write_all(&message).await.unwrap();
+    let mut got = vec![0; 100 + 1024];
+    backend.read_exact(&mut got[..1]).await.unwrap();
+    // Read at once, and more than the backend's end takes while nobody reads there.
+    message.extend([0x82, 0xfe, 0x03, 0xf8, 0, 0, 0, 0]);
+    message.resize(got.len(), 7);
+    client.write_all(&message[100..]).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    drain.advance(Phase::Cutting);
+    assert_eq!(client.read(&mut [0; 8]).await.unwrap(), 0);
+    backend.read_exact(&mut got[1..]).await.unwrap();
+    assert!(got == message);
+    assert_eq!(running.await.unwrap().reason, Reason::DrainCut);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_frame_without_an_end_does_not_outlive_the_age_for_long() {
+    let limits = TunnelLimits { max_age: Some(Duration::from_secs(60)), ..LIMITS };
+    let (mut client, mut backend, running) = tunnel(limits, (b"", b""));
+    let begun = Instant::now();
+    backend.write_all(&[0x82, 100, 7]).await.unwrap();
+    client.read_exact(&mut [0; 3]).await.unwrap();
+    assert_eq!(frame(&mut backend).await.0, 0x88);
+    assert_eq!(running.await.unwrap().reason, Reason::MaxAge);
+    let lived = begun.elapsed().as_secs();
+    assert!((60..=91).contains(&lived), "{lived} s");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_answered_no_ping_is_not_waited_for_again() {
+    let limits = TunnelLimits {
+        heartbeat: Some(Heartbeat { interval: Duration::from_secs(30), misses: 2 }),
+        ..LIMITS
+    };
+    let begun = Instant::now();
+    let (_client, mut backend, running) = tunnel(limits, (b"", b""));
+    let going_away = 1001u16.to_be_bytes();
+    assert_eq!(frame(&mut backend).await, (0x88, going_away.to_vec()));
+    backend.write_all(&unmasked(0x88, &going_away)).await.unwrap();
+    assert_eq!(running.await.unwrap().reason, Reason::Heartbeat);
+    assert!(begun.elapsed() <= Duration::from_secs(90), "{:?}", begun.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_is_given_up_for_pings_that_could_not_be_sent() {
+    let limits = TunnelLimits {
+        heartbeat: Some(Heartbeat { interval: Duration::from_secs(30), misses: 2 }),
+        ..LIMITS
+    };
+    let (mut client, mut backend, running) = tunnel(limits, (b"", b""));
+    backend.write_all(b"SSH-2.0").await.unwrap();
+    client.read_exact(&mut [0; 7]).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    backend.write_all(b"still here").await.unwrap();
+    let mut got = [0; 10];
+    client.read_exact(&mut got).await.unwrap();
+    assert_eq!(&got, b"still here");
+    drop((client, backend));
+    assert_eq!(running.await.unwrap().broken, Some(Side::Backend));
 }
 
 #[tokio::test(start_paused = true)]
