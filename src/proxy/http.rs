@@ -30,7 +30,7 @@ use crate::proxy::upgrade::{self, Pending};
 use crate::proxy::wire::{InFlight, InFlightGuard, Wire};
 use crate::telemetry::{clock, redact};
 use crate::tls::TlsStream;
-use crate::tunnel::{self, BackendEnd, Closed, Ends};
+use crate::tunnel::{self, BackendEnd, Ends};
 
 /// Both ends of a tunnel, with hyper gone.
 pub(crate) struct Upgraded {
@@ -39,13 +39,14 @@ pub(crate) struct Upgraded {
 }
 
 impl Upgraded {
-    /// Begins the tunnel.
-    pub(crate) fn begin(
-        self: Box<Self>,
-        gate: &Gate,
-    ) -> (impl Future<Output = Closed> + use<'_>, Session) {
+    /// Carries the tunnel to its end, and records it.
+    ///
+    /// # Cancel safety
+    /// Dropping the future closes both ends without a word and records nothing.
+    pub(crate) fn run(self: Box<Self>, gate: Arc<Gate>) -> impl Future<Output = ()> {
         let Self { ends, session } = *self;
-        (tunnel::run(ends, &gate.tunnel, &gate.drain, &gate.tally), session)
+        let tunnel = tunnel::open(ends, &gate.tunnel);
+        async move { session.close(&tunnel.run(&gate.drain, &gate.tally).await) }
     }
 }
 

@@ -43,8 +43,7 @@ pub(crate) async fn serve(
     if let Some(upgraded) = serving.await {
         let gate = Arc::clone(&connection.gate);
         drop(connection);
-        let (running, session) = upgraded.begin(&gate);
-        session.close(&running.await);
+        upgraded.run(gate).await;
     }
     drop(permit);
 }
@@ -68,6 +67,6 @@ mod tests {
             std::mem::size_of::<F>()
         }
         let bytes = size(serve);
-        assert!(bytes <= 1536, "{bytes} bytes");
+        assert!(bytes <= 1024, "{bytes} bytes");
     }
 }

@@ -18,7 +18,7 @@ use prometheus::IntCounter;
 pub(crate) use crate::tunnel::close::CloseCode;
 pub(crate) use crate::tunnel::end::BackendEnd;
 pub(crate) use crate::tunnel::frames::Extensions;
-pub(crate) use crate::tunnel::relay::run;
+pub(crate) use crate::tunnel::relay::open;
 
 /// Bounds of one tunnel: `limits.*`, `heartbeat`, `drain.*`.
 #[derive(Clone, Copy, Debug)]

@@ -18,72 +18,69 @@ use crate::tunnel::inject::{ControlFrame, Token};
 use crate::tunnel::pipe::{Broken, Pipe, Rules};
 use crate::tunnel::{Closed, Ends, Guard, Reason, Side, Tally, TunnelLimits};
 
-/// Carries bytes between the ends until both have ended, or something ends them.
-///
-/// # Cancel safety
-/// Dropping the future closes both ends without a word.
-pub(crate) fn run<'a, C: End, B: End>(
-    ends: Ends<C, B>,
-    limits: &'a TunnelLimits,
-    drain: &'a Drain,
-    tally: &'a Tally,
-) -> impl Future<Output = Closed> + use<'a, C, B> {
+/// A tunnel about to run.
+pub(crate) struct Running<C, B>(Box<(Tunnel<C, B>, Clock)>);
+
+/// Puts two ends together. Not an async fn: that would keep room for what it was built from.
+pub(crate) fn open<C: End, B: End>(ends: Ends<C, B>, limits: &TunnelLimits) -> Running<C, B> {
     let clock = Clock::start(limits, ends.place);
-    // Built before the future is: an async fn would keep room for what it was built from as well.
-    drive(Box::new(Tunnel::new(ends, limits)), clock, drain, tally)
+    Running(Box::new((Tunnel::new(ends, limits), clock)))
 }
 
-async fn drive<C: End, B: End>(
-    mut tunnel: Box<Tunnel<'_, C, B>>,
-    mut clock: Clock,
-    drain: &Drain,
-    tally: &Tally,
-) -> Closed {
-    let (side, reason) = {
-        let mut phase = pin!(drain.reached(Phase::Draining));
-        let mut drains = false;
-        poll_fn(|cx| {
-            while phase.as_mut().poll(cx).is_ready() {
-                if drains {
-                    return Poll::Ready((Side::Gate, Reason::DrainCut));
+impl<C: End, B: End> Running<C, B> {
+    /// Carries bytes between the ends until both have ended, or something ends them.
+    ///
+    /// # Cancel safety
+    /// Dropping the future closes both ends without a word.
+    pub(crate) async fn run(mut self, drain: &Drain, tally: &Tally) -> Closed {
+        let (tunnel, clock) = &mut *self.0;
+        let (side, reason) = {
+            let mut phase = pin!(drain.reached(Phase::Draining));
+            let mut drains = false;
+            poll_fn(|cx| {
+                while phase.as_mut().poll(cx).is_ready() {
+                    if drains {
+                        return Poll::Ready((Side::Gate, Reason::DrainCut));
+                    }
+                    drains = true;
+                    clock.drain();
+                    phase.set(drain.reached(Phase::Cutting));
                 }
-                drains = true;
-                clock.drain();
-                phase.set(drain.reached(Phase::Cutting));
-            }
-            loop {
-                if let Poll::Ready(end) = tunnel.poll(cx, &mut clock, tally) {
-                    return Poll::Ready(end);
-                }
-                match clock.poll(cx) {
-                    Poll::Pending => return Poll::Pending,
-                    Poll::Ready(due) => {
-                        if let Some(end) = tunnel.act(due, &mut clock) {
-                            return Poll::Ready(end);
+                loop {
+                    if let Poll::Ready(end) = tunnel.poll(cx, clock, tally) {
+                        return Poll::Ready(end);
+                    }
+                    match clock.poll(cx) {
+                        Poll::Pending => return Poll::Pending,
+                        Poll::Ready(due) => {
+                            if let Some(end) = tunnel.act(due, clock) {
+                                return Poll::Ready(end);
+                            }
+                            // What it asks for is done by the next poll.
                         }
-                        // What it asks for is done by the next poll.
                     }
                 }
-            }
-        })
-        .await
-    };
-    if side == Side::Gate {
-        // What was written is on its way; an orderly end lets it arrive.
-        let orderly = poll_fn(|cx| tunnel.poll_orderly(cx));
-        let _ = timeout(ORDERLY, orderly).await;
+            })
+            .await
+        };
+        if side == Side::Gate {
+            // What was written is on its way; an orderly end lets it arrive.
+            let orderly = poll_fn(|cx| tunnel.poll_orderly(cx));
+            // Boxed: no idle socket is to keep room for its end.
+            let _ = Box::pin(timeout(ORDERLY, orderly)).await;
+        }
+        tunnel.closed(side, reason)
     }
-    tunnel.closed(side, reason)
 }
 
-struct Tunnel<'a, C, B> {
+struct Tunnel<C, B> {
     client: C,
     backend: B,
     /// Client to backend.
     inbound: Pipe,
     /// Backend to client.
     outbound: Pipe,
-    limits: &'a TunnelLimits,
+    limits: TunnelLimits,
     /// The first token of our pings, and how many there were.
     pings: (u64, u32),
     first_end: Option<Side>,
@@ -105,15 +102,15 @@ struct Flow {
     messages_out: u64,
 }
 
-impl<'a, C: End, B: End> Tunnel<'a, C, B> {
-    fn new(ends: Ends<C, B>, limits: &'a TunnelLimits) -> Self {
+impl<C: End, B: End> Tunnel<C, B> {
+    fn new(ends: Ends<C, B>, limits: &TunnelLimits) -> Self {
         let follower = |sender| Follower::new(sender, ends.extensions);
         Self {
             inbound: Pipe::new(follower(Sender::Client), ends.from_client),
             outbound: Pipe::new(follower(Sender::Backend), ends.from_backend),
             client: ends.client,
             backend: ends.backend,
-            limits,
+            limits: *limits,
             pings: (0, 0),
             first_end: None,
             first_close: None,
@@ -136,12 +133,12 @@ impl<'a, C: End, B: End> Tunnel<'a, C, B> {
         let (client, backend) = (&mut self.client, &mut self.backend);
         let pings = (self.pings.1 > 0).then_some(self.pings);
         let inbound =
-            self.inbound.poll(cx, client, backend, &Rules { limits: self.limits, pings, now });
+            self.inbound.poll(cx, client, backend, &Rules { limits: &self.limits, pings, now });
         let outbound = self.outbound.poll(
             cx,
             backend,
             client,
-            &Rules { limits: self.limits, pings: None, now },
+            &Rules { limits: &self.limits, pings: None, now },
         );
         self.count(clock, tally, now);
         if self.inbound.blocked {

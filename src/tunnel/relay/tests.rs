@@ -32,7 +32,8 @@ fn tunnel(
         extensions: Extensions::None,
         place: 0.0,
     };
-    let running = tokio::spawn(async move { run(ends, &limits, &Drain::new(), &tally()).await });
+    let running =
+        tokio::spawn(async move { open(ends, &limits).run(&Drain::new(), &tally()).await });
     (client, backend, running)
 }
 
@@ -285,7 +286,7 @@ fn drained(
     };
     let drain = std::sync::Arc::clone(drain);
     let limits = TunnelLimits { drain_spread: Duration::from_secs(10), ..LIMITS };
-    let running = tokio::spawn(async move { run(ends, &limits, &drain, &tally()).await });
+    let running = tokio::spawn(async move { open(ends, &limits).run(&drain, &tally()).await });
     (client, backend, running)
 }
 
