@@ -400,7 +400,7 @@ impl Default for Drain {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Status {
-    /// The address of `/livez`, `/readyz`, `/healthz` and `/metrics`, plain HTTP. Default
+    /// The address of `/livez`, `/readyz`, `/healthz`, `/drained` and `/metrics`, plain HTTP. Default
     /// `0.0.0.0:9180`. Null: none.
     pub listen: Option<ListenAddr>,
     /// Whether `/readyz` wants a backend that is up. Default true.

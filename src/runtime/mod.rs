@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
@@ -22,7 +22,7 @@ use crate::certs::{self, CertStore};
 use crate::drain::{Drain, DrainTimes, Phase};
 use crate::proxy::accept::{self, Workers};
 use crate::proxy::{Gate, GateSettings, redirect};
-use crate::status::{self, Check, Status};
+use crate::status::{self, Check, Drained, Status};
 use crate::telemetry::clock;
 use crate::telemetry::metrics::Metrics;
 
@@ -91,6 +91,9 @@ pub struct Running {
     reload: Arc<Notify>,
     signals: Signals,
     services: Vec<JoinHandle<()>>,
+    /// The status listener, which finishes what it has begun once `stop` is gone.
+    desks: Vec<JoinHandle<()>>,
+    stop: watch::Sender<()>,
 }
 
 /// Installed before the gate says that it runs: who reads that may send one at once.
@@ -141,6 +144,12 @@ pub fn start(plan: Plan, metrics: &Arc<Metrics>) -> Result<Running, RunError> {
     let workers = Workers::start(&gate, plan.workers, connections_max).map_err(RunError::System)?;
     let workers = Arc::new(workers);
     let reload = Arc::new(Notify::new());
+    let (stop, stopped) = watch::channel(());
+    let stopped = move || {
+        let mut stopped = stopped.clone();
+        // Only ever fails, once the sender is gone.
+        async move { _ = stopped.changed().await }
+    };
     plan.banner.announce(&addresses, &gate.backends, connections_max);
 
     let mut services = Vec::new();
@@ -169,6 +178,8 @@ pub fn start(plan: Plan, metrics: &Arc<Metrics>) -> Result<Running, RunError> {
             redirect::serve(listener, https_port, drain.reached(Phase::Draining)).await;
         }));
     }
+    let mut desks = Vec::new();
+    let drained = Drained::new(Arc::clone(&drain));
     let readiness = Readiness {
         certificates: plan.certificates,
         backends: Arc::clone(&gate.backends),
@@ -186,11 +197,11 @@ pub fn start(plan: Plan, metrics: &Arc<Metrics>) -> Result<Running, RunError> {
             metrics: Arc::clone(metrics),
             ready: Box::new(move || readiness.checks()),
             before_metrics: Box::new(move || tidied.refresh_metrics()),
+            drained,
         });
-        services.push(tokio::spawn(status::serve(listener, status, std::future::pending())));
+        desks.push(tokio::spawn(status::serve(listener, status, stopped())));
     }
-    let drain_times = plan.drain;
-    Ok(Running { addresses, gate, drain_times, reload, signals, services })
+    Ok(Running { addresses, gate, drain_times: plan.drain, reload, signals, services, desks, stop })
 }
 
 impl Running {
@@ -203,7 +214,7 @@ impl Running {
     /// Serves until SIGTERM or SIGINT, then drains; a second one cuts what is left at once. SIGHUP
     /// reloads the certificates.
     pub async fn until_signalled(mut self) {
-        let name = loop {
+        let signal = loop {
             tokio::select! {
                 _ = self.signals.terminate.recv() => break "SIGTERM",
                 _ = self.signals.interrupt.recv() => break "SIGINT",
@@ -213,15 +224,21 @@ impl Running {
         let Signals { terminate, interrupt, .. } = &mut self.signals;
         let (gate, times) = (&self.gate, self.drain_times);
         tokio::select! {
-            () = drain(gate, times, name) => {}
+            () = drain(gate, times, signal) => {}
+            () = report_progress(&gate.drain) => {}
             _ = terminate.recv() => cut(gate).await,
             _ = interrupt.recv() => cut(gate).await,
         }
-        self.end();
+        self.end().await;
     }
 
-    /// Ends what is left and says so.
-    fn end(self) {
+    /// Ends what is left and says so. Those who wait for an answer get theirs.
+    async fn end(self) {
+        drop(self.stop);
+        for desk in self.desks {
+            // It has a bound of its own; a desk that panicked has nobody waiting.
+            let _ = desk.await;
+        }
         for service in &self.services {
             service.abort();
         }
@@ -259,6 +276,14 @@ async fn cut(gate: &Gate) {
 
 fn drained(sockets_cut: usize) {
     tracing::info!(event = "drain.finished", sockets_cut, "drained");
+}
+
+/// Says every few seconds how many are left. Never ends.
+async fn report_progress(drain: &Drain) {
+    loop {
+        tokio::time::sleep(PROGRESS).await;
+        tracing::info!(event = "drain.progress", sockets = drain.live(), "draining");
+    }
 }
 
 /// What `/readyz` looks at.
@@ -349,6 +374,8 @@ const READY_LOOKS: Duration = Duration::from_millis(50);
 
 /// Between two sweeps of the limiter's table.
 const TIDY: Duration = Duration::from_secs(10);
+
+const PROGRESS: Duration = Duration::from_secs(5);
 
 /// For connections to end in order once they are cut.
 const CUTTING: Duration = Duration::from_secs(2);
