@@ -4,6 +4,7 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,10 +17,17 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+/// Where connections come in.
+#[derive(Debug)]
+pub(crate) enum Listener {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
 
 /// Answers requests.
 pub(super) trait Service: Send + Sync + 'static {
@@ -30,15 +38,19 @@ pub(super) trait Service: Send + Sync + 'static {
     ) -> impl Future<Output = Response<Full<Bytes>>> + Send;
 }
 
-/// The connection of who asks.
+/// Who asks, as the connection knows it.
 #[derive(Debug)]
 pub(super) struct Caller {
+    /// The other end, over TCP.
+    pub(super) peer: Option<SocketAddr>,
+    /// The address it connected to, over TCP.
+    pub(super) local: Option<SocketAddr>,
     ends: watch::Sender<Instant>,
 }
 
 impl Caller {
-    fn new() -> Self {
-        Self { ends: watch::Sender::new(Instant::now() + LIFETIME) }
+    fn new(peer: Option<SocketAddr>, local: Option<SocketAddr>) -> Self {
+        Self { peer, local, ends: watch::Sender::new(Instant::now() + LIFETIME) }
     }
 
     /// Lets the connection live as long as an answer takes that is made to wait.
@@ -70,7 +82,7 @@ impl Caller {
 /// At most 64 connections are open at once; more wait in the kernel's queue. Each has 10 seconds for
 /// a request head, idle time included, and ends after a minute unless an answer is made to wait.
 pub(super) async fn serve<S: Service>(
-    listener: TcpListener,
+    listener: Listener,
     service: Arc<S>,
     cancel: impl Future<Output = ()>,
 ) {
@@ -89,7 +101,15 @@ pub(super) async fn serve<S: Service>(
             (slot, accepted) = accepted => {
                 let (service, stopped) = (Arc::clone(&service), stopped.clone());
                 connections.spawn(async move {
-                    connection(accepted, Caller::new(), service, stopped).await;
+                    match accepted {
+                        Accepted::Tcp(tcp, peer) => {
+                            let caller = Caller::new(Some(peer), tcp.local_addr().ok());
+                            connection(tcp, caller, service, stopped).await;
+                        }
+                        Accepted::Unix(unix) => {
+                            connection(unix, Caller::new(None, None), service, stopped).await;
+                        }
+                    }
                     drop(slot);
                 });
             }
@@ -102,12 +122,21 @@ pub(super) async fn serve<S: Service>(
     let _ = timeout(FINISH, finish).await;
 }
 
+enum Accepted {
+    Tcp(TcpStream, SocketAddr),
+    Unix(UnixStream),
+}
+
 /// The next connection. A client that is gone already is passed over; when the process is out of
 /// files or memory, the listener waits for better times.
-async fn accept(listener: &TcpListener) -> TcpStream {
+async fn accept(listener: &Listener) -> Accepted {
     loop {
-        match listener.accept().await {
-            Ok((tcp, _)) => return tcp,
+        let accepted = match listener {
+            Listener::Tcp(tcp) => tcp.accept().await.map(|(tcp, peer)| Accepted::Tcp(tcp, peer)),
+            Listener::Unix(unix) => unix.accept().await.map(|(unix, _)| Accepted::Unix(unix)),
+        };
+        match accepted {
+            Ok(accepted) => return accepted,
             Err(error) if of_one_client(&error) => {}
             Err(_) => sleep(BACK_OFF).await,
         }

@@ -2,11 +2,14 @@
 //!
 //! The status listener has probes and metrics, for the kubelet, the container's health check and
 //! Prometheus. It is read-only and says nothing about clients: anybody in the pod network may ask.
-//! Whether the gate is ready is decided by its owner, who hands in the checks.
+//! Whether the gate is ready is decided by its owner, who hands in the checks. The admin listener
+//! ([`admin`]) is the operator's.
 
+pub mod admin;
 mod answer;
 mod drained;
-mod listener;
+pub mod endpoint;
+pub(crate) mod listener;
 mod probe;
 
 use std::future::Future;
@@ -18,7 +21,7 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use tokio::net::TcpListener;
 
-use crate::status::listener::{Caller, Service};
+use crate::status::listener::{Caller, Listener, Service};
 use crate::telemetry::metrics::Metrics;
 
 pub(crate) use drained::Drained;
@@ -51,7 +54,7 @@ pub struct Check {
 /// At most 64 connections are open at once; more wait in the kernel's queue. Each has 10 seconds for
 /// a request head, idle time included, and ends after a minute, or when its `/drained` is answered.
 pub async fn serve(listener: TcpListener, status: Arc<Status>, cancel: impl Future<Output = ()>) {
-    listener::serve(listener, status, cancel).await;
+    listener::serve(Listener::Tcp(listener), status, cancel).await;
 }
 
 impl Service for Status {
