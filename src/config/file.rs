@@ -387,6 +387,7 @@ pub struct Drain {
     /// at most `timeout`; `0s`: all at once.
     pub spread: Period,
     /// The code in those frames. Default 1001.
+    #[schemars(schema_with = "close_code")]
     pub close_code: CloseCode,
 }
 
@@ -482,6 +483,14 @@ fn optional_path<S: Serializer>(shown: &Option<PathBuf>, to: S) -> Result<S::Ok,
         Some(shown) => path(shown, to),
         None => to.serialize_none(),
     }
+}
+
+/// The words are numbers, which nobody quotes.
+fn close_code(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    let words = CloseCode::WORDS.iter().map(|word| serde_json::Value::from(*word));
+    let numbers = CloseCode::WORDS.iter().filter_map(|word| word.parse::<u16>().ok());
+    let all: Vec<_> = numbers.map(serde_json::Value::from).chain(words).collect();
+    schemars::json_schema!({ "enum": all })
 }
 
 /// In seconds.
