@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::commands;
+use crate::commands::admin::Asking;
 use crate::commands::demo::Demo;
 use crate::commands::healthcheck::Healthcheck;
 use crate::commands::settings::Settings;
@@ -42,6 +43,24 @@ enum Command {
     /// Certificates: show a chain, write a development pair
     #[command(subcommand)]
     Cert(Cert),
+    /// What the running gate does: phase, sockets, backends, certificates
+    Status {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        asking: Asking,
+    },
+    /// Let the running gate read its certificates again, as SIGHUP does
+    Reload(Asking),
+    /// Let the running gate end in order, as SIGTERM does
+    Drain {
+        /// Until no connection is left, or the gate has gone
+        #[arg(long)]
+        wait: bool,
+        #[command(flatten)]
+        asking: Asking,
+    },
     /// Ask the running gate whether it is ready; exit 0 or 1
     Healthcheck(Healthcheck),
     /// Completions for a shell
@@ -126,6 +145,9 @@ pub fn main() -> ExitCode {
         Command::Cert(Cert::Dev { names, out, days, force }) => {
             commands::cert::dev_command(&out, names, days, force)
         }
+        Command::Status { json, asking } => commands::admin::status(&asking, json),
+        Command::Reload(asking) => commands::admin::reload(&asking),
+        Command::Drain { wait, asking } => commands::admin::drain(&asking, wait),
         Command::Healthcheck(check) => commands::healthcheck::ask(&check),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "wsgate", &mut std::io::stdout());
@@ -164,7 +186,8 @@ const SHORT_HELP: &str = "\
 A TLS 1.3 edge for WebSocket applications.
 
 Usage: wsgate [run] [-c FILE] [--upstreams A,B] [OPTIONS]
-       wsgate demo | check | config | cert | healthcheck | completions | version
+       wsgate demo | check | config | cert | status | reload | drain
+       wsgate healthcheck | completions | version
 
 Options (all of them: --help; the rest is in the file: wsgate config default):
   -c, --config FILE       [./wsgate.yaml, then /etc/wsgate/wsgate.yaml]

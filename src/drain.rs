@@ -5,10 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 /// How far the gate is on its way to the end. Only ever grows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum Phase {
     /// Everything is admitted.
     Serving,
@@ -83,6 +85,12 @@ impl Drain {
     pub(crate) fn listen(self: &Arc<Self>) -> Listening {
         self.held.send_modify(|held| held.listeners += 1);
         Listening(Arc::clone(self))
+    }
+
+    /// Whether no connection is left and no listener can bring one.
+    pub(crate) fn is_empty(&self) -> bool {
+        let held = *self.held.borrow();
+        held.connections == 0 && held.listeners == 0
     }
 
     /// Waits until no connection is left and no listener can bring one. Cancel safe.

@@ -93,6 +93,8 @@ fn settings(demo: &Demo, echoes: &[Echo]) -> File {
     let mut file = File::default();
     file.listen.https = Some(ListenAddrs(vec![demo.listen]));
     file.status.listen = Some(status_address(demo.self_test));
+    // Nobody asks a self-test anything.
+    file.admin.listen = file.admin.listen.filter(|_| !demo.self_test);
     file.upstreams.hash = HashEntry(HashKey::Query("user".to_owned()));
     file.upstreams.servers = echoes
         .iter()

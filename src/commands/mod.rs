@@ -1,5 +1,6 @@
 //! What the commands do, one file a command, its flags beside it. Each returns its exit code.
 
+pub(crate) mod admin;
 pub mod cert;
 pub mod check;
 pub mod config;

@@ -22,7 +22,8 @@ use crate::policy::headers::{ForwardedProto, Forwarding, SecurityHeaders};
 use crate::policy::origin::{MissingOrigin, OriginPolicy, OriginRule};
 use crate::policy::quota::{Bucket, QuotaLimits};
 use crate::proxy::{AccessLog, ClientIpLog, GateSettings, UpstreamTimes};
-use crate::runtime::{Audience, Banner, Plan};
+use crate::runtime::{AdminPlan, Audience, Banner, Plan};
+use crate::status::admin::guard::Token;
 use crate::telemetry::log::{self, LogSettings};
 use crate::tls::{self, Terminator, TlsSettings};
 use crate::tunnel::{BrokenFraming, CloseCode, Heartbeat, TunnelLimits};
@@ -52,12 +53,21 @@ pub fn build(file: &File, source: &Source, now: SystemTime) -> Result<Plan, Vec<
             }
         }
     });
+    let token = token(file).unwrap_or_else(|problem| {
+        errors.push(source.error("admin.token_file", problem));
+        None
+    });
     // Suites that do not fit are among the mistakes.
     let built = certificates.ok().filter(|_| errors.is_empty()).and_then(|certificates| {
         let resolver = Arc::clone(&certificates);
         let terminator = Terminator::new(&tls_settings(file), resolver)
             .map_err(|error| errors.push(source.error("tls", error.to_string())));
-        Some(plan(file, certificates, terminator.ok()?, now))
+        let admin = file.admin.listen.clone().map(|listen| AdminPlan {
+            listen: listen.0,
+            spelled_out: source.has("admin.listen"),
+            token,
+        });
+        Some(Plan { admin, ..plan(file, certificates, terminator.ok()?, now) })
     });
     errors.sort_by_key(ConfigError::line_col);
     built.ok_or(errors)
@@ -94,6 +104,7 @@ fn plan(
         https: https(file),
         http_redirect: file.listen.http_redirect.map(|address| address.get()),
         status: file.status.listen.map(|address| address.get()),
+        admin: None,
         require_backend: file.status.require_backend,
         reload_interval: file.tls.reload_interval.get(),
         health: file.upstreams.health.as_ref().map(|health| HealthCheck {
@@ -242,6 +253,16 @@ fn certificates(file: &File, now: SystemTime) -> Result<Arc<CertStore>, Vec<(Str
         };
         errors.iter().map(|error| (path(&error.file), error.to_string())).collect()
     })
+}
+
+/// The token of the admin listener, if one is asked for.
+fn token(file: &File) -> Result<Option<Token>, String> {
+    // An empty path is among the mistakes.
+    let path = file.admin.token_file.as_ref().filter(|path| !path.as_os_str().is_empty());
+    let Some(path) = path else { return Ok(None) };
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| format!("cannot read `{}`: {error}", path.display()))?;
+    Token::parse(&text).map(Some).map_err(|why| format!("`{}`: {why}", path.display()))
 }
 
 /// T12: with a certificate that nobody vouches for, only this machine is served unless the address

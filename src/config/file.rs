@@ -10,6 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::addresses::{Cidr, ListenAddr, ListenAddrs, OriginEntry, ServerAddr};
+use super::admin_addr::AdminAddr;
 use super::values::{MaxConnections, Period, Rate, Size};
 use super::words::{
     BrokenFraming, Cipher, ClientIp, CloseCode, Format, HashEntry, Level, MinVersion,
@@ -17,6 +18,7 @@ use super::words::{
 };
 use crate::backends::key::HashKey;
 use crate::policy::origin::OriginRule;
+use crate::status::endpoint::Endpoint;
 
 /// The configuration of wsgate. Everything is optional but the backends.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -46,6 +48,8 @@ pub struct File {
     pub drain: Drain,
     /// Health and metrics.
     pub status: Status,
+    /// Where an operator asks the running gate.
+    pub admin: Admin,
     /// What is written to standard error.
     pub log: Log,
 }
@@ -64,6 +68,7 @@ impl Default for File {
             http: Http::default(),
             drain: Drain::default(),
             status: Status::default(),
+            admin: Admin::default(),
             log: Log::default(),
         }
     }
@@ -382,6 +387,7 @@ pub struct Drain {
     /// at most `timeout`; `0s`: all at once.
     pub spread: Period,
     /// The code in those frames. Default 1001.
+    #[schemars(schema_with = "close_code")]
     pub close_code: CloseCode,
 }
 
@@ -400,7 +406,7 @@ impl Default for Drain {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Status {
-    /// The address of `/livez`, `/readyz`, `/healthz` and `/metrics`, plain HTTP. Default
+    /// The address of `/livez`, `/readyz`, `/healthz`, `/drained` and `/metrics`, plain HTTP. Default
     /// `0.0.0.0:9180`. Null: none.
     pub listen: Option<ListenAddr>,
     /// Whether `/readyz` wants a backend that is up. Default true.
@@ -411,6 +417,26 @@ impl Default for Status {
     fn default() -> Self {
         let everywhere = std::net::SocketAddr::from(([0, 0, 0, 0], 9180));
         Self { listen: Some(ListenAddr::new(everywhere)), require_backend: true }
+    }
+}
+
+/// Where an operator asks the running gate: `wsgate status`, `reload`, `drain`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Admin {
+    /// An address, plain HTTP, or `unix:` and the path of a socket. Default `127.0.0.1:9181`; where
+    /// that is taken and was not spelled out, the gate goes without. Null: none.
+    pub listen: Option<AdminAddr>,
+    /// A file with the token that callers show as `Authorization: Bearer`. Default null: none; an
+    /// address off loopback needs one.
+    #[serde(serialize_with = "optional_path")]
+    pub token_file: Option<PathBuf>,
+}
+
+impl Default for Admin {
+    fn default() -> Self {
+        let loopback = std::net::SocketAddr::from(([127, 0, 0, 1], 9181));
+        Self { listen: Some(AdminAddr(Endpoint::Tcp(loopback))), token_file: None }
     }
 }
 
@@ -450,6 +476,21 @@ const fn number<const N: u32>() -> NonZeroU32 {
 /// A path that is not UTF-8 can only have come from a flag; it is shown as well as may be.
 fn path<S: Serializer>(path: &std::path::Path, to: S) -> Result<S::Ok, S::Error> {
     to.collect_str(&path.display())
+}
+
+fn optional_path<S: Serializer>(shown: &Option<PathBuf>, to: S) -> Result<S::Ok, S::Error> {
+    match shown {
+        Some(shown) => path(shown, to),
+        None => to.serialize_none(),
+    }
+}
+
+/// The words are numbers, which nobody quotes.
+fn close_code(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    let words = CloseCode::WORDS.iter().map(|word| serde_json::Value::from(*word));
+    let numbers = CloseCode::WORDS.iter().filter_map(|word| word.parse::<u16>().ok());
+    let all: Vec<_> = numbers.map(serde_json::Value::from).chain(words).collect();
+    schemars::json_schema!({ "enum": all })
 }
 
 /// In seconds.

@@ -5,6 +5,7 @@
 //! where they were written, and it stops at the first problem.
 
 pub mod addresses;
+pub mod admin_addr;
 mod build;
 mod de;
 pub mod error;

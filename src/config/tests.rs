@@ -203,6 +203,19 @@ fn every_mistake_has_its_place_and_what_to_write_instead() {
             "log:\n  level: warning",
             "2:10 `warning` is not `error`, `warn`, `info`, `debug` or `trace` → warn",
         ),
+        (
+            "admin:\n  listen: 0.0.0.0:9181",
+            "2:11 `0.0.0.0:9181` can be reached from elsewhere, so it needs a token",
+        ),
+        (
+            "admin:\n  listen: /run/a.sock",
+            "2:11 `/run/a.sock` is not an address → unix:/run/a.sock",
+        ),
+        ("admin:\n  token_file: \"\"", "2:15 the path of a file is empty"),
+        (
+            "status: {listen: \":1\"}\nadmin: {listen: \":1\", token_file: a}",
+            "2:17 `[::]:1` is taken by another listener",
+        ),
         ("log:\n  query_allow: [\"\"]", "2:17 the name is empty"),
         (
             "log:\n  level: [info]",
@@ -368,6 +381,8 @@ fn the_example_files_are_good_and_what_is_shown_reads_back() {
         "",
         "listen: {max_connections: 9, https: [\":1\", \":2\"]}\nlog: {query_allow: [\"\", a b, '12', 'null', \"ä\\n\\t\\\"${SERVER}$\"]}",
         "tls: {certificates: [{cert: '$${A} # \\x', key: 1.5}]}",
+        "admin: {listen: 'unix:/run/a b # c.sock', token_file: 'no: token'}",
+        "admin: {listen: null}\nstatus: {listen: 127.0.0.1:9181}",
     ];
     for text in examples {
         let text = text.replace("[\"\", a b", "[a b");

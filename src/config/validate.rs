@@ -8,6 +8,7 @@ use super::source::Source;
 use super::values::{Period, Size};
 use super::words::MinVersion;
 use crate::policy::origin::OriginRule;
+use crate::status::endpoint::Endpoint;
 
 /// Checks `file`, which was read from `source` and has flags laid over it. Values that could not be
 /// read are passed over: they have their error already.
@@ -15,6 +16,7 @@ pub(super) fn validate(file: &File, source: &Source) -> Vec<ConfigError> {
     let mut checks = Checks { source, errors: Vec::new() };
     checks.version(file);
     checks.listeners(file);
+    checks.admin(file);
     checks.tls(file);
     checks.security(file);
     checks.limits(file);
@@ -70,12 +72,18 @@ impl Checks<'_> {
         self.unique(HTTPS, https, ToString::to_string);
         let https: Vec<SocketAddr> = https.iter().map(|address| address.get()).collect();
         let mut taken = https.clone();
+        let admin = match file.admin.listen.as_ref().map(|address| &address.0) {
+            // The default yields to whoever has its address.
+            Some(Endpoint::Tcp(address)) if self.source.has("admin.listen") => Some(*address),
+            Some(Endpoint::Tcp(_) | Endpoint::Unix(_)) | None => None,
+        };
         let others = [
-            ("listen.http_redirect", file.listen.http_redirect),
-            ("status.listen", file.status.listen),
+            ("listen.http_redirect", file.listen.http_redirect.map(|address| address.get())),
+            ("status.listen", file.status.listen.map(|address| address.get())),
+            ("admin.listen", admin),
         ];
         for (path, address) in others {
-            let Some(address) = address.map(|address| address.get()) else { continue };
+            let Some(address) = address else { continue };
             // Every bind to port 0 gets a port of its own.
             if address.port() != 0 && taken.contains(&address) {
                 let flag = self.source.is_overridden(HTTPS) && https.contains(&address);
@@ -86,6 +94,21 @@ impl Checks<'_> {
                 self.fail(&paths, format!("`{address}` is taken by {other}"));
             }
             taken.push(address);
+        }
+    }
+
+    fn admin(&mut self, file: &File) {
+        let (listen, token_file) = (&file.admin.listen, &file.admin.token_file);
+        if let Some(listen) = listen
+            && !listen.0.is_local()
+            && token_file.is_none()
+        {
+            let message = format!("`{listen}` can be reached from elsewhere, so it needs a token");
+            let help = "set `admin.token_file`, or listen on loopback or a Unix socket";
+            self.fail_with_help(&["admin.listen", "admin.token_file"], message, help);
+        }
+        if token_file.as_ref().is_some_and(|path| path.as_os_str().is_empty()) {
+            self.fail(&["admin.token_file"], "the path of a file is empty");
         }
     }
 

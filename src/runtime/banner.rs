@@ -55,6 +55,7 @@ impl Banner {
         let https = joined(&addresses.https);
         let redirect = addresses.http_redirect.map(|address| address.to_string());
         let status = addresses.status.map(|address| address.to_string());
+        let admin = addresses.admin.as_ref().map(ToString::to_string);
         let names: Vec<&str> = backends.iter().map(|backend| backend.name()).collect();
         let [name, sha256, not_after] = &self.certificate;
         match self.audience {
@@ -66,6 +67,7 @@ impl Banner {
                 "listen.https" = https,
                 "listen.http_redirect" = redirect.as_deref(),
                 "listen.status" = status.as_deref(),
+                "listen.admin" = admin.as_deref(),
                 "tls.certificate.name" = name,
                 "tls.certificate.sha256" = sha256,
                 "tls.certificate.not_after" = not_after,
@@ -95,6 +97,9 @@ impl Banner {
                 }
                 if let Some(status) = &status {
                     line("status", &format_args!("http://{status}/readyz  /metrics"));
+                }
+                if let Some(admin) = &admin {
+                    line("admin", &format_args!("{admin}  wsgate status | reload | drain"));
                 }
                 line("certificate", &format_args!("{name}, until {not_after}\n{:15}{sha256}", ""));
                 line("TLS", &self.tls_versions);

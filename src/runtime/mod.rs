@@ -1,19 +1,22 @@
 //! A running gate: listeners bound, workers and services started, signals awaited, the way down.
 
+mod admin;
 mod banner;
 mod limits;
 
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+pub use crate::runtime::admin::AdminPlan;
 pub use crate::runtime::banner::{Audience, Banner};
 
 use crate::backends::health::{self, HealthCheck};
@@ -22,7 +25,9 @@ use crate::certs::{self, CertStore};
 use crate::drain::{Drain, DrainTimes, Phase};
 use crate::proxy::accept::{self, Workers};
 use crate::proxy::{Gate, GateSettings, redirect};
-use crate::status::{self, Check, Status};
+use crate::runtime::admin::Desk;
+use crate::status::endpoint::{Endpoint, SocketFile};
+use crate::status::{self, Check, Drained, Status};
 use crate::telemetry::clock;
 use crate::telemetry::metrics::Metrics;
 
@@ -34,6 +39,8 @@ pub struct Plan {
     pub http_redirect: Option<SocketAddr>,
     /// Where probes and metrics are answered.
     pub status: Option<SocketAddr>,
+    /// Where an operator asks.
+    pub admin: Option<AdminPlan>,
     /// Whether the gate is ready only while a backend is up.
     pub require_backend: bool,
     /// What is served.
@@ -59,6 +66,8 @@ pub struct Plan {
 pub enum RunError {
     /// An address could not be bound.
     Bind(SocketAddr, io::Error),
+    /// A Unix socket could not be made.
+    Socket(PathBuf, io::Error),
     /// The system gave no thread, timer or signal.
     System(io::Error),
 }
@@ -76,6 +85,14 @@ impl fmt::Display for RunError {
                     _ => Ok(()),
                 }
             }
+            Self::Socket(path, error) => {
+                write!(f, "cannot listen on unix:{}: {error}", path.display())?;
+                match error.kind() {
+                    io::ErrorKind::NotFound => f.write_str("; its directory has to exist"),
+                    io::ErrorKind::AddrInUse => f.write_str("; another process listens there"),
+                    _ => Ok(()),
+                }
+            }
             Self::System(error) => write!(f, "the system refused: {error}"),
         }
     }
@@ -89,8 +106,14 @@ pub struct Running {
     gate: Arc<Gate>,
     drain_times: DrainTimes,
     reload: Arc<Notify>,
+    /// An operator asks for the drain.
+    asked_to_drain: Arc<Notify>,
     signals: Signals,
     services: Vec<JoinHandle<()>>,
+    /// The status and the admin listener, which finish what they have begun once `stop` is gone.
+    desks: Vec<JoinHandle<()>>,
+    stop: watch::Sender<()>,
+    _socket_file: Option<SocketFile>,
 }
 
 /// Installed before the gate says that it runs: who reads that may send one at once.
@@ -119,28 +142,40 @@ pub struct Addresses {
     pub http_redirect: Option<SocketAddr>,
     /// Probes and metrics.
     pub status: Option<SocketAddr>,
+    /// The operator's.
+    pub admin: Option<Endpoint>,
 }
 
 /// Binds everything, then starts everything: either all of it runs or nothing does.
 ///
 /// # Errors
 /// When an address cannot be bound, or the system gives no thread.
-pub fn start(plan: Plan, metrics: &Arc<Metrics>) -> Result<Running, RunError> {
+pub fn start(mut plan: Plan, metrics: &Arc<Metrics>) -> Result<Running, RunError> {
     let signals = Signals::install().map_err(RunError::System)?;
     let connections_max = limits::connections_max(plan.connections_max);
     let https = plan.https.iter().map(|at| bind(*at)).collect::<Result<Vec<_>, _>>()?;
     let redirect = plan.http_redirect.map(bind).transpose()?;
     let status_listener = plan.status.map(bind).transpose()?;
+    let admin = plan.admin.as_ref().map(|admin| admin::listen(admin, &mut plan.banner.warnings));
+    let admin = admin.transpose()?.flatten();
     let addresses = Addresses {
         https: https.iter().map(local).collect::<Result<_, _>>()?,
         http_redirect: redirect.as_ref().map(local).transpose()?,
         status: status_listener.as_ref().map(local).transpose()?,
+        admin: admin.as_ref().map(|bound| bound.endpoint.clone()),
     };
     let drain = Drain::new();
     let gate = Arc::new(Gate::new(plan.gate, Arc::clone(metrics), Arc::clone(&drain)));
     let workers = Workers::start(&gate, plan.workers, connections_max).map_err(RunError::System)?;
     let workers = Arc::new(workers);
     let reload = Arc::new(Notify::new());
+    let asked_to_drain = Arc::new(Notify::new());
+    let (stop, stopped) = watch::channel(());
+    let stopped = move || {
+        let mut stopped = stopped.clone();
+        // Only ever fails, once the sender is gone.
+        async move { _ = stopped.changed().await }
+    };
     plan.banner.announce(&addresses, &gate.backends, connections_max);
 
     let mut services = Vec::new();
@@ -169,6 +204,21 @@ pub fn start(plan: Plan, metrics: &Arc<Metrics>) -> Result<Running, RunError> {
             redirect::serve(listener, https_port, drain.reached(Phase::Draining)).await;
         }));
     }
+    let mut desks = Vec::new();
+    let mut socket_file = None;
+    if let (Some(bound), Some(admin)) = (admin, plan.admin) {
+        let desk = Desk {
+            gate: Arc::clone(&gate),
+            certificates: Arc::clone(&plan.certificates),
+            config_hash: plan.banner.config_hash,
+            reload: Arc::clone(&reload),
+            drain: Arc::clone(&asked_to_drain),
+        };
+        socket_file = bound.file;
+        let serving = status::admin::serve(bound.listener, desk.open(admin.token), stopped());
+        desks.push(tokio::spawn(serving));
+    }
+    let drained = Drained::new(Arc::clone(&drain));
     let readiness = Readiness {
         certificates: plan.certificates,
         backends: Arc::clone(&gate.backends),
@@ -186,11 +236,22 @@ pub fn start(plan: Plan, metrics: &Arc<Metrics>) -> Result<Running, RunError> {
             metrics: Arc::clone(metrics),
             ready: Box::new(move || readiness.checks()),
             before_metrics: Box::new(move || tidied.refresh_metrics()),
+            drained,
         });
-        services.push(tokio::spawn(status::serve(listener, status, std::future::pending())));
+        desks.push(tokio::spawn(status::serve(listener, status, stopped())));
     }
-    let drain_times = plan.drain;
-    Ok(Running { addresses, gate, drain_times, reload, signals, services })
+    Ok(Running {
+        addresses,
+        gate,
+        drain_times: plan.drain,
+        reload,
+        asked_to_drain,
+        signals,
+        services,
+        desks,
+        stop,
+        _socket_file: socket_file,
+    })
 }
 
 impl Running {
@@ -201,27 +262,45 @@ impl Running {
     }
 
     /// Serves until SIGTERM or SIGINT, then drains; a second one cuts what is left at once. SIGHUP
-    /// reloads the certificates.
+    /// reloads the certificates. When an operator asks for the drain, the first signal in it only
+    /// asks for what happens already.
     pub async fn until_signalled(mut self) {
-        let name = loop {
+        let signal = loop {
             tokio::select! {
-                _ = self.signals.terminate.recv() => break "SIGTERM",
-                _ = self.signals.interrupt.recv() => break "SIGINT",
+                _ = self.signals.terminate.recv() => break Some("SIGTERM"),
+                _ = self.signals.interrupt.recv() => break Some("SIGINT"),
                 _ = self.signals.hang_up.recv() => self.reload.notify_one(),
+                () = self.asked_to_drain.notified() => break None,
             }
         };
         let Signals { terminate, interrupt, .. } = &mut self.signals;
+        let second = async {
+            for _ in signal.map_or(0, |_| 1)..2 {
+                tokio::select! {
+                    _ = terminate.recv() => {}
+                    _ = interrupt.recv() => {}
+                }
+            }
+        };
         let (gate, times) = (&self.gate, self.drain_times);
         tokio::select! {
-            () = drain(gate, times, name) => {}
-            _ = terminate.recv() => cut(gate).await,
-            _ = interrupt.recv() => cut(gate).await,
+            () = drain(gate, times, signal) => {}
+            () = report_progress(&gate.drain) => {}
+            () = second => cut(gate).await,
         }
-        self.end();
+        if signal.is_none() {
+            tokio::time::sleep(LAST_QUESTIONS).await;
+        }
+        self.end().await;
     }
 
-    /// Ends what is left and says so.
-    fn end(self) {
+    /// Ends what is left and says so. Those who wait for an answer get theirs.
+    async fn end(self) {
+        drop(self.stop);
+        for desk in self.desks {
+            // It has a bound of its own; a desk that panicked has nobody waiting.
+            let _ = desk.await;
+        }
         for service in &self.services {
             service.abort();
         }
@@ -230,7 +309,7 @@ impl Running {
 }
 
 /// Goes down in order: not ready, wait, close the listeners, wait for the sockets, cut the rest.
-async fn drain(gate: &Gate, times: DrainTimes, signal: &'static str) {
+async fn drain(gate: &Gate, times: DrainTimes, signal: Option<&'static str>) {
     gate.metrics.draining.set(1);
     tracing::info!(
         event = "drain.started",
@@ -259,6 +338,14 @@ async fn cut(gate: &Gate) {
 
 fn drained(sockets_cut: usize) {
     tracing::info!(event = "drain.finished", sockets_cut, "drained");
+}
+
+/// Says every few seconds how many are left. Never ends.
+async fn report_progress(drain: &Drain) {
+    loop {
+        tokio::time::sleep(PROGRESS).await;
+        tracing::info!(event = "drain.progress", sockets = drain.live(), "draining");
+    }
 }
 
 /// What `/readyz` looks at.
@@ -349,6 +436,12 @@ const READY_LOOKS: Duration = Duration::from_millis(50);
 
 /// Between two sweeps of the limiter's table.
 const TIDY: Duration = Duration::from_secs(10);
+
+const PROGRESS: Duration = Duration::from_secs(5);
+
+/// After a drain that an operator asked for: `wsgate drain --wait` looks once more, and in a
+/// container it would be killed with the gate before it could say that all is well.
+const LAST_QUESTIONS: Duration = Duration::from_secs(1);
 
 /// For connections to end in order once they are cut.
 const CUTTING: Duration = Duration::from_secs(2);

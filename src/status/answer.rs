@@ -5,14 +5,17 @@ use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
 
+use super::listener::Caller;
 use super::{Check, Status};
 
 /// Answers `request`; its body, if any, is not read.
-pub(super) fn answer<B>(request: &Request<B>, status: &Status) -> Response<Full<Bytes>> {
+pub(super) async fn answer<B>(
+    request: &Request<B>,
+    status: &Status,
+    caller: &Caller,
+) -> Response<Full<Bytes>> {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        let mut refused = text(StatusCode::METHOD_NOT_ALLOWED, "use GET or HEAD\n");
-        refused.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
-        return refused;
+        return wrong_method("use GET or HEAD\n", "GET, HEAD");
     }
     let verbose = request.uri().query().is_some_and(asks_for_verbose);
     match request.uri().path() {
@@ -20,6 +23,7 @@ pub(super) fn answer<B>(request: &Request<B>, status: &Status) -> Response<Full<
         "/livez" => text(StatusCode::OK, "ok\n"),
         "/readyz" => ready("readyz", &(status.ready)(), verbose),
         "/healthz" => ready("healthz", &(status.ready)(), verbose),
+        "/drained" => status.drained.answer(request.uri().query(), caller).await,
         "/metrics" => {
             (status.before_metrics)();
             respond(StatusCode::OK, METRICS, status.metrics.render())
@@ -52,11 +56,18 @@ fn asks_for_verbose(query: &str) -> bool {
     query.split('&').any(|parameter| parameter.split('=').next() == Some("verbose"))
 }
 
-fn text(code: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+/// 405, with the methods that would do.
+pub(super) fn wrong_method(body: &'static str, allowed: &'static str) -> Response<Full<Bytes>> {
+    let mut refused = text(StatusCode::METHOD_NOT_ALLOWED, body);
+    refused.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
+    refused
+}
+
+pub(super) fn text(code: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
     respond(code, TEXT, body)
 }
 
-fn respond(
+pub(super) fn respond(
     code: StatusCode,
     content_type: &'static str,
     body: impl Into<Bytes>,
@@ -76,4 +87,5 @@ const PATHS: &str = "not found; there is:\n\
     /livez    the process turns\n\
     /readyz   it can take sockets (?verbose for each check)\n\
     /healthz  the same\n\
+    /drained  waits for the end of a drain (?timeout=SECONDS)\n\
     /metrics  Prometheus text\n";

@@ -40,7 +40,7 @@ async fn ask(addr: SocketAddr) -> Result<String, String> {
 
 /// Where a listener on `addr` is reached from the same machine. `[::]` takes IPv4 too, and is all
 /// there is in a container without an IPv6 loopback.
-fn reachable(addr: SocketAddr) -> Vec<SocketAddr> {
+pub(super) fn reachable(addr: SocketAddr) -> Vec<SocketAddr> {
     let at = |ip: IpAddr| SocketAddr::new(ip, addr.port());
     let (v4, v6) = (at(Ipv4Addr::LOCALHOST.into()), at(Ipv6Addr::LOCALHOST.into()));
     match addr.ip() {

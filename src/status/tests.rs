@@ -8,13 +8,22 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+use std::sync::Arc;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
+
+use super::drained::WAITING_MAX;
+use super::listener::{CONNECTIONS_MAX, HEAD_BYTES};
 use super::*;
+use crate::drain::{Drain, Phase};
 
 /// A listener whose checks the test sets.
 struct Running {
     addr: SocketAddr,
     metrics: Arc<Metrics>,
     checks: Arc<Mutex<Vec<Check>>>,
+    drain: Arc<Drain>,
     stop: oneshot::Sender<()>,
     served: JoinHandle<()>,
 }
@@ -32,7 +41,9 @@ async fn start_on(addr: &str) -> Running {
         Check { name: "backend", failing: None },
     ]));
     let (shown, gauge) = (Arc::clone(&checks), metrics.connections_limit.clone());
+    let drain = Drain::new();
     let status = Arc::new(Status {
+        drained: Drained::new(Arc::clone(&drain)),
         metrics: Arc::clone(&metrics),
         ready: Box::new(move || shown.lock().unwrap().clone()),
         before_metrics: Box::new(move || gauge.set(4711)),
@@ -42,7 +53,7 @@ async fn start_on(addr: &str) -> Running {
         let _ = stopped.await;
     };
     let served = tokio::spawn(serve(listener, status, cancel));
-    Running { addr, metrics, checks, stop, served }
+    Running { addr, metrics, checks, drain, stop, served }
 }
 
 impl Running {
@@ -132,12 +143,94 @@ async fn every_answer_forbids_caching_and_sniffing() {
 }
 
 #[tokio::test]
+async fn drained_is_answered_when_nobody_is_left_and_nobody_can_come() {
+    let gate = start().await;
+    let last = gate.drain.enter();
+    let answer = gate.get("/drained?timeout=0").await;
+    assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+    assert_eq!(body(&answer), "not draining: 1 connection left\n");
+    gate.drain.advance(Phase::Announced);
+    drop(last);
+    let answer = gate.get("/drained?timeout=0").await;
+    assert_eq!(body(&answer), "draining: 0 connections left\n", "the next one may still come");
+
+    let (one, two) = (gate.drain.enter(), gate.drain.enter());
+    let (answer, head) = tokio::join!(gate.get("/drained?timeout=3600"), async {
+        let waiting = gate.raw("HEAD /drained HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        let (head, ()) = tokio::join!(waiting, async {
+            gate.drain.advance(Phase::Draining);
+            drop(one);
+            let answer = gate.get("/drained?timeout=0").await;
+            assert_eq!(body(&answer), "draining: 1 connection left\n");
+            drop(two);
+        });
+        head
+    });
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    assert_eq!(body(&answer), "drained\n");
+    assert!(head.starts_with("HTTP/1.1 200 OK\r\n") && body(&head).is_empty(), "{head}");
+    let answer = gate.get("/drained?timeout=3601").await;
+    assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+}
+
+#[tokio::test]
+async fn polls_that_wait_leave_room_for_probes() {
+    let gate = start().await;
+    let mut waiting = Vec::new();
+    for _ in 0..WAITING_MAX {
+        let mut tcp = TcpStream::connect(gate.addr).await.unwrap();
+        tcp.write_all(b"GET /drained HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            .await
+            .unwrap();
+        waiting.push(tcp);
+    }
+    // Who waits and who is one too many is decided as requests are read.
+    let refused = timeout(DEADLINE, async {
+        loop {
+            let answer = gate.get("/drained?timeout=0").await;
+            if body(&answer) == "too many wait already\n" {
+                return answer;
+            }
+        }
+    });
+    let refused = refused.await.expect("a poll beyond the bound");
+    assert!(refused.starts_with("HTTP/1.1 503 "), "{refused}");
+    assert!(gate.get("/livez").await.ends_with("ok\n"));
+
+    // Who goes away gives its place back.
+    drop(waiting.pop());
+    let place = timeout(DEADLINE, async {
+        while !body(&gate.get("/drained?timeout=0").await).starts_with("not draining") {}
+    });
+    place.await.expect("a place given back");
+    gate.drain.advance(Phase::Draining);
+    for mut tcp in waiting {
+        assert!(rest(&mut tcp).await.ends_with("drained\n"));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_poll_outlives_what_is_usual_and_still_ends() {
+    let gate = start().await;
+    let _last = gate.drain.enter();
+    let begun = tokio::time::Instant::now();
+    let mut tcp = TcpStream::connect(gate.addr).await.unwrap();
+    tcp.write_all(b"GET /drained?timeout=1800 HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"left\n") {
+        assert!(tcp.read_buf(&mut answer).await.unwrap() > 0, "closed before the answer");
+    }
+    assert!(begun.elapsed() >= Duration::from_secs(1800));
+    assert_eq!(tcp.read_buf(&mut answer).await.unwrap(), 0);
+}
+
+#[tokio::test]
 async fn an_unknown_path_lists_the_known_ones() {
     let gate = start().await;
-    for target in ["/", "/livez/", "/readyz%3Fverbose", "/drained", "/../metrics"] {
+    for target in ["/", "/livez/", "/readyz%3Fverbose", "/drained/", "/../metrics"] {
         let answer = gate.get(target).await;
         assert!(answer.starts_with("HTTP/1.1 404 Not Found\r\n"), "{answer}");
-        for path in ["/livez", "/readyz", "/healthz", "/metrics"] {
+        for path in ["/livez", "/readyz", "/healthz", "/drained", "/metrics"] {
             assert!(body(&answer).contains(path), "{answer}");
         }
     }

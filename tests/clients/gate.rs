@@ -116,6 +116,7 @@ upstreams:
   hash: "{hash}"
   health: {{interval: 1h}}
 status: {{listen: "127.0.0.1:0"}}
+admin: {{listen: null}}
 log: {{format: json, level: debug}}
 {more}"#
         )

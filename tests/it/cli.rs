@@ -118,6 +118,36 @@ fn a_configuration_that_is_wrong_is_exit_code_78_for_every_command_that_reads_it
 }
 
 #[test]
+fn commands_that_ask_a_gate_find_it_in_the_configuration() {
+    // Bound and given back: nobody is there.
+    let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let at = |listen: &str, more: &str| {
+        let yaml = format!("admin: {{listen: {listen}{more}}}\n");
+        Shell::new().file("wsgate.yaml", &yaml).file("token", "too short")
+    };
+    let token = ", token_file: token";
+    for command in [&["status"][..], &["reload"], &["drain"], &["drain", "--wait"]] {
+        for (shell, code, says) in [
+            (at(&format!("\"{gone}\""), ""), 1, format!("cannot reach the gate at {gone}")),
+            (at("unix:/nowhere/a.sock", ""), 1, "at unix:/nowhere/a.sock: No such file".into()),
+            (at("null", ""), 1, "admin.listen is null".into()),
+            (at("127.0.0.1:0", ""), 1, "say where it is with --admin".into()),
+            (at("10.0.0.1:1", ""), 78, "so it needs a token\n  --> wsgate.yaml:1:17".into()),
+            (at("10.0.0.1:1", token), 78, "a token has from 16 to 4096 characters".into()),
+            (at("127.0.0.1:1", ", token_file: none"), 78, "the token in `none`".into()),
+        ] {
+            let ended = shell.run(command);
+            assert_eq!(ended.code, code, "{command:?}: {ended:?}");
+            assert!(ended.err.starts_with("error: ") && ended.err.contains(&says), "{ended:?}");
+        }
+    }
+    let check = at("127.0.0.1:1", token).run(&["check", "--upstreams", "127.0.0.1:1"]);
+    assert_eq!(check.code, 78, "{check:?}");
+    assert!(check.err.contains("`token`: a token has from 16"), "{check:?}");
+    assert!(check.err.contains("--> wsgate.yaml:1:"), "{check:?}");
+}
+
+#[test]
 fn five_mistakes_in_a_file_are_five_places_and_five_ways_out() {
     let shell = Shell::new().file(
         "wsgate.yaml",

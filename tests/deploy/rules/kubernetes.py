@@ -164,13 +164,37 @@ def hardened(root):
 
 def periods(root):
     m = Manifest(root)
-    sleep = m.app.get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)
-    found = [] if sleep >= 5 else ["app: preStop does not outlast the change of endpoints"]
-    needed = sleep + m.config.drain_seconds + 15
+    found = []
+    drain = m.config.drain_seconds
+    if m.config.delay_seconds < 5:
+        found.append("drain.delay does not outlast the change of endpoints")
+    wait = re.fullmatch(r"/drained(?:\?timeout=(\d+))?", pre_stop(m.app, "httpGet").get("path", ""))
+    seconds = int(wait[1] or 60) if wait else 0
+    if not drain < seconds <= 3600:
+        found.append(f"app: its preStop waits {seconds} s at /drained, the drain takes up to {drain}")
+    needed = drain + 15
     grace = m.pod.get("terminationGracePeriodSeconds", 30)
     if grace < needed:
-        found.append(f"terminationGracePeriodSeconds {grace} is below preStop + drain + 15 = {needed}")
+        found.append(f"terminationGracePeriodSeconds {grace} is below drain + 15 = {needed}")
     return found
+
+
+def hooks(root):
+    """Both preStop hooks begin at once: the gate drains, the application waits for the end of that."""
+    m = Manifest(root)
+    found = []
+    if pre_stop(m.gate, "exec").get("command") != ["/wsgate", "drain", "--wait"]:
+        found.append("wsgate: its preStop is not /wsgate drain --wait")
+    if m.config.admin is None:
+        found.append("admin.listen: wsgate drain has nobody to ask")
+    port = pre_stop(m.app, "httpGet").get("port")
+    if port != m.config.status:
+        found.append(f"app: its preStop asks port {port}, which is not status.listen")
+    return found
+
+
+def pre_stop(container, kind):
+    return container.get("lifecycle", {}).get("preStop", {}).get(kind, {})
 
 
 RULES = {
@@ -182,4 +206,5 @@ RULES = {
     "kubernetes: probes": probes,
     "kubernetes: hardened": hardened,
     "kubernetes: periods": periods,
+    "kubernetes: hooks": hooks,
 }

@@ -61,8 +61,10 @@ class GateConfig:
         redirect = listen.get("http_redirect")
         self.redirect = port_of(redirect) if redirect else None
         self.status = port_of(document.get("status", {}).get("listen", "0.0.0.0:9180"))
+        self.admin = document.get("admin", {}).get("listen", "127.0.0.1:9181")
         self.public = {port for port in (self.https, self.redirect) if port}
-        self.drain_seconds = seconds(drain.get("delay", "5s")) + seconds(drain.get("timeout", "60s"))
+        self.delay_seconds = seconds(drain.get("delay", "5s"))
+        self.drain_seconds = self.delay_seconds + seconds(drain.get("timeout", "60s"))
         self.servers = document["upstreams"]["servers"]
         self.key_files = [
             pair[part] for pair in document["tls"]["certificates"] for part in ("cert", "key")

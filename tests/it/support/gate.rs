@@ -24,6 +24,8 @@ pub struct Gate {
     pub https: SocketAddr,
     pub status: SocketAddr,
     pub http_redirect: Option<SocketAddr>,
+    /// As `--admin` takes it.
+    pub admin: Option<String>,
     log: Arc<Mutex<Vec<Value>>>,
 }
 
@@ -58,6 +60,7 @@ impl Gate {
             ("limits", "limits: {upgrades_per_client: null, connections_per_client: null}".into()),
             ("upstreams", format!("upstreams: {{servers: [{servers}], health: null}}")),
             ("status", "status: {listen: \"127.0.0.1:0\"}".to_owned()),
+            ("admin", "admin: {listen: \"127.0.0.1:0\"}".to_owned()),
             ("drain", "drain: {delay: 0s, timeout: 5s}".to_owned()),
             ("log", "log: {format: json, level: debug}".to_owned()),
         ]);
@@ -116,7 +119,8 @@ impl Gate {
         let https = address("listen.https").expect("where https is");
         let status = address("listen.status").expect("where status is");
         let http_redirect = address("listen.http_redirect");
-        Self { child, ca, dir, https, status, http_redirect, log }
+        let admin = started["listen.admin"].as_str().map(str::to_owned);
+        Self { child, ca, dir, https, status, http_redirect, admin, log }
     }
 
     /// Waits for an event of the log that `wanted` accepts.
@@ -220,6 +224,22 @@ impl Gate {
     /// Waits for the end and returns the exit code.
     pub async fn exit_code(&mut self) -> i32 {
         soon("the gate's end", self.child.wait()).await.unwrap().code().expect("an exit, no signal")
+    }
+
+    /// Runs `wsgate COMMAND… --admin` for this gate: exit code, standard output, standard error.
+    pub async fn command(&self, arguments: &[&str]) -> (i32, String, String) {
+        let admin = self.admin.as_ref().expect("an admin listener");
+        let asked = Command::new(env!("CARGO_BIN_EXE_wsgate"))
+            .args(arguments)
+            .args(["--admin", admin])
+            .env_clear()
+            .stdin(Stdio::null())
+            .kill_on_drop(true)
+            .output();
+        let output = soon("a command's end", asked).await.unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        let code = output.status.code().expect("no signal");
+        (code, text(output.stdout), text(output.stderr))
     }
 
     fn pid(&self) -> u32 {
