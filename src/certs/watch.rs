@@ -112,7 +112,7 @@ fn renew_if_due(store: &CertStore, metrics: &Metrics) {
     if due && let Err(error) = store.renew_self_signed(now, metrics) {
         tracing::error!(
             event = "tls.cert.reload_failed",
-            reason = %error,
+            "error.message" = %error,
             "certificate not reloaded, the old one stays"
         );
     }

@@ -26,7 +26,7 @@ use crate::runtime::{AdminPlan, Audience, Banner, Plan};
 use crate::status::admin::guard::Token;
 use crate::telemetry::log::{self, LogSettings};
 use crate::tls::{self, Terminator, TlsSettings};
-use crate::tunnel::{BrokenFraming, CloseCode, Heartbeat, TunnelLimits};
+use crate::tunnel::{BrokenFraming, CLOSE_WAIT, CloseCode, Heartbeat, TunnelLimits};
 
 /// Builds the working parts of `file`. `source` is where it was written, for the places of errors.
 ///
@@ -169,7 +169,12 @@ fn gate(file: &File, terminator: Terminator, self_signed: bool) -> GateSettings 
                 words::CloseCode::GoingAway => CloseCode::GOING_AWAY,
                 words::CloseCode::ServiceRestart => CloseCode::SERVICE_RESTART,
             },
-            drain_spread: file.drain.spread.get().min(file.drain.timeout.get()),
+            // The last in turn still has the time to answer before it is cut.
+            drain_spread: file
+                .drain
+                .spread
+                .get()
+                .min(file.drain.timeout.get().saturating_sub(CLOSE_WAIT)),
         },
         http_enabled: file.http.enabled,
         log: AccessLog {

@@ -197,7 +197,7 @@ const BETWEEN_LOOKS: Duration = Duration::from_secs(2);
 const HALF_CLOSED: Duration = Duration::from_secs(60);
 
 /// For a peer to answer the gate's Close frame.
-const CLOSE_WAIT: Duration = Duration::from_secs(5);
+pub(crate) const CLOSE_WAIT: Duration = Duration::from_secs(5);
 
 /// For the frame to end that the Close frame has to stand behind, where no drain time bounds it.
 const BOUNDARY_WAIT: Duration = Duration::from_secs(30);

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use prometheus::IntCounter;
 
+pub(crate) use crate::tunnel::clock::CLOSE_WAIT;
 pub(crate) use crate::tunnel::close::CloseCode;
 pub(crate) use crate::tunnel::end::BackendEnd;
 pub(crate) use crate::tunnel::frames::Extensions;
