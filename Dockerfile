@@ -3,11 +3,15 @@
 #   docker build -t wsgate:dev .
 #
 # The builder image brings gcc and libc6-dev, all that aws-lc-sys needs on x86_64 and aarch64
-# (it compiles with the cc crate there, without cmake, perl or bindgen).
+# (it compiles with the cc crate there, without cmake, perl or bindgen). jemalloc needs make as well.
 ARG RUST_VERSION=1.95
 
 FROM rust:${RUST_VERSION}-slim-bookworm AS build
 ARG TARGETARCH
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends make \
+    && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 COPY Cargo.toml Cargo.lock ./
 COPY src src
