@@ -3,6 +3,7 @@
 
 pub mod backend;
 pub mod client;
+pub mod frames;
 pub mod gate;
 pub mod pki;
 pub mod raw;
