@@ -42,6 +42,8 @@ pub(super) struct Clock {
     drain: Option<Instant>,
     look: Option<Instant>,
     closing: Option<Wait>,
+    /// However long an answer is waited for.
+    closed_by: Option<Instant>,
     place: f64,
     timer: Option<Pin<Box<Sleep>>>,
 }
@@ -69,6 +71,7 @@ impl Clock {
             drain: None,
             look: None,
             closing: None,
+            closed_by: None,
             place,
             timer: None,
         };
@@ -115,22 +118,26 @@ impl Clock {
     /// The gate has begun to close this tunnel. Until its Close frames have gone, a peer in the
     /// middle of a long frame has time. Nothing else is due any more.
     pub(super) fn closing(&mut self, reason: Reason) {
-        self.closing = Some(match reason {
-            Reason::Drain => Wait::Drained,
-            Reason::IdleTimeout | Reason::Heartbeat => Wait::Until(Instant::now() + CLOSE_WAIT),
+        let most = match reason {
+            Reason::Drain => None,
+            Reason::IdleTimeout | Reason::Heartbeat => Some(CLOSE_WAIT),
             Reason::MaxAge
             | Reason::Guard(_)
             | Reason::Eof
             | Reason::Reset
             | Reason::DrainCut
-            | Reason::Error => Wait::Until(Instant::now() + BOUNDARY_WAIT),
-        });
+            | Reason::Error => Some(CLOSING_WAIT),
+        };
+        self.closed_by = most.map(|most| Instant::now() + most);
+        self.closing = Some(self.closed_by.map_or(Wait::Drained, Wait::Until));
         self.arm();
     }
 
-    /// The Close frames have gone: the answers are waited for.
-    pub(super) fn told(&mut self) {
-        self.closing = Some(Wait::Until(Instant::now() + CLOSE_WAIT));
+    /// The Close frames have gone: the answers are waited for. Again when the side that has not
+    /// answered sends something else: it has not read the Close frame yet, and would be reset.
+    pub(super) fn unanswered(&mut self, now: Instant) {
+        let until = now + CLOSE_WAIT;
+        self.closing = Some(Wait::Until(self.closed_by.map_or(until, |most| most.min(until))));
         self.arm();
     }
 
@@ -199,5 +206,6 @@ const HALF_CLOSED: Duration = Duration::from_secs(60);
 /// For a peer to answer the gate's Close frame.
 pub(crate) const CLOSE_WAIT: Duration = Duration::from_secs(5);
 
-/// For the frame to end that the Close frame has to stand behind, where no drain time bounds it.
-const BOUNDARY_WAIT: Duration = Duration::from_secs(30);
+/// For all of a close, where no drain time bounds it: a peer may be in the middle of a long frame,
+/// or busy.
+const CLOSING_WAIT: Duration = Duration::from_secs(30);

@@ -140,6 +140,7 @@ impl<C: End, B: End> Tunnel<C, B> {
             client,
             &Rules { limits: &self.limits, pings: None, now },
         );
+        let told = self.told.then_some(self.counted);
         self.count(clock, tally, now);
         if self.inbound.blocked {
             clock.blocked();
@@ -151,7 +152,10 @@ impl<C: End, B: End> Tunnel<C, B> {
         }
         if closing && !self.told && self.inbound.is_told() && self.outbound.is_told() {
             self.told = true;
-            clock.told();
+            clock.unanswered(now);
+        }
+        if told.is_some_and(|before| self.sends_unanswering(before)) {
+            clock.unanswered(now);
         }
         match (inbound, outbound) {
             (Poll::Ready(Err(broken)), _) => self.broke(broken, Side::Client, Side::Backend),
@@ -286,6 +290,13 @@ impl<C: End, B: End> Tunnel<C, B> {
         self.outbound.shut(ControlFrame::close(client, "", None));
         self.inbound.shut(ControlFrame::close(backend, "", Some(random())));
         clock.closing(reason);
+    }
+
+    /// Whether a side that has not answered has sent something since `before`.
+    fn sends_unanswering(&self, before: Flow) -> bool {
+        let client = self.inbound.close.is_none() && self.counted.bytes_in > before.bytes_in;
+        let backend = self.outbound.close.is_none() && self.counted.bytes_out > before.bytes_out;
+        client || backend
     }
 
     /// Each side has taken its Close frame and has answered, or has gone. A client that answered

@@ -418,6 +418,36 @@ async fn nobody_is_given_up_for_pings_that_could_not_be_sent() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_still_sends_has_not_read_its_close_frame_and_is_waited_for() {
+    let drain = Drain::new();
+    let (mut client, mut backend, running) = drained(&drain);
+    drain.advance(Phase::Draining);
+    let code = 1001u16.to_be_bytes().to_vec();
+    assert_eq!(frame(&mut backend).await, (0x88, code.clone()));
+    backend.write_all(&unmasked(0x88, &code)).await.unwrap();
+    for _ in 0..20 {
+        tokio::time::sleep(Duration::from_secs(4)).await;
+        client.write_all(&masked(0x81, b"busy")).await.unwrap();
+    }
+    assert_eq!(frame(&mut client).await, (0x88, code.clone()));
+    client.write_all(&masked(0x88, &code)).await.unwrap();
+    assert_eq!(running.await.unwrap().reason, Reason::Drain);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_sends_for_ever_does_not_outlive_the_age_for_long() {
+    let limits = TunnelLimits { max_age: Some(Duration::from_secs(60)), ..LIMITS };
+    let (mut client, _backend, running) = tunnel(limits, (b"", b""));
+    let begun = Instant::now();
+    while client.write_all(&masked(0x81, b"busy")).await.is_ok() {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    assert_eq!(running.await.unwrap().reason, Reason::MaxAge);
+    let lived = begun.elapsed().as_secs();
+    assert!((60..=93).contains(&lived), "{lived} s");
+}
+
+#[tokio::test(start_paused = true)]
 async fn cutting_waits_for_nobody() {
     let drain = Drain::new();
     let (_client, _backend, running) = drained(&drain);
