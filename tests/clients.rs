@@ -8,6 +8,8 @@
 
 #[path = "clients/chromium.rs"]
 mod chromium;
+#[path = "clients/closing.rs"]
+mod closing;
 #[path = "clients/curl.rs"]
 mod curl;
 #[path = "clients/gate.rs"]

@@ -4,21 +4,10 @@
 // the served key: Chromium then takes the certificate as it would a publicly trusted one.
 
 import { chromium } from 'playwright-core';
+import { browserArguments } from './browser_arguments.mjs';
 import { scenario } from './scenario.mjs';
 
 const [executablePath, gate, foreign, spki] = process.argv.slice(2);
-
-const ARGUMENTS = [
-  '--no-sandbox',
-  '--disable-gpu',
-  '--disable-quic',
-  '--disable-dev-shm-usage',
-  '--no-first-run',
-  '--disable-background-networking',
-  '--disable-component-update',
-  '--disable-sync',
-  `--ignore-certificate-errors-spki-list=${spki}`,
-];
 
 /** Runs in the page: opens a WebSocket, echoes text and bytes, closes with a code. */
 async function talk(url) {
@@ -66,7 +55,7 @@ async function load(page, url) {
 
 scenario(async (step) => {
   step('launch');
-  const browser = await chromium.launch({ executablePath, args: ARGUMENTS });
+  const browser = await chromium.launch({ executablePath, args: browserArguments(spki) });
   const socketUrl = `${gate.replace('https:', 'wss:')}/from-page`;
   step('own page');
   const own = await browser.newPage();

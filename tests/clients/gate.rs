@@ -1,7 +1,8 @@
 //! A gate in its own process, with a certificate from an authority of its own.
 
 use std::fs;
-use std::net::SocketAddr;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -22,6 +23,8 @@ pub(crate) struct Gate {
     pub(crate) service: Service,
     /// Where it serves TLS.
     pub(crate) https: SocketAddr,
+    /// Where it serves its metrics.
+    status: SocketAddr,
     /// Base64 SHA-256 of the served public key, as Chromium wants it; empty without certificate.
     pub(crate) spki: String,
     files: TempDir,
@@ -53,6 +56,16 @@ impl Gate {
         format!("wss://{}", self.https)
     }
 
+    /// One sample of `/metrics` by its full name and labels; 0 when there is none.
+    pub(crate) fn metric(&self, sample: &str) -> f64 {
+        let mut stream = TcpStream::connect(self.status).unwrap();
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: s\r\nConnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let line = answer.lines().find_map(|line| line.strip_prefix(sample)?.strip_prefix(' '));
+        line.map_or(0.0, |value| value.parse().unwrap())
+    }
+
     /// The file with the authority's certificate.
     pub(crate) fn authority(&self) -> PathBuf {
         self.files.path().join("ca.crt")
@@ -66,12 +79,14 @@ pub(crate) struct Settings {
     pub(crate) tls: &'static str,
     /// The value of `upstreams.hash`.
     pub(crate) hash: &'static str,
+    /// More keys of `limits`, as lines of YAML.
+    pub(crate) limits: &'static str,
 }
 
 impl Settings {
     /// An issued certificate, and everything else as the gate has it by default.
     pub(crate) const DEFAULT: Self =
-        Self { certificate: Certificate::Issued, tls: "", hash: "client_ip" };
+        Self { certificate: Certificate::Issued, tls: "", hash: "client_ip", limits: "" };
 
     /// Starts a gate with these settings and waits until it is ready.
     pub(crate) fn start(&self, backends: &[&Backend], more: &str) -> Gate {
@@ -89,16 +104,18 @@ impl Settings {
         let mut command = Command::new(env!("CARGO_BIN_EXE_wsgate"));
         command.arg("run").arg("-c").arg(&config);
         let service = Service::start("the gate", command);
-        let https = service.wait_for_event("gate.started")["listen.https"]
-            .as_str()
-            .and_then(|address| address.parse().ok())
-            .expect("one https address in gate.started");
+        let started = service.wait_for_event("gate.started");
+        let address = |listener: &str| {
+            let address = started[listener].as_str().and_then(|address| address.parse().ok());
+            address.expect("one address in gate.started")
+        };
+        let (https, status) = (address("listen.https"), address("listen.status"));
         service.wait_for_event("gate.ready");
-        Gate { service, https, spki, files }
+        Gate { service, https, status, spki, files }
     }
 
     fn yaml(&self, certificates: &str, backends: &[&Backend], more: &str) -> String {
-        let Self { tls, hash, .. } = self;
+        let Self { tls, hash, limits, .. } = self;
         let servers: Vec<_> =
             backends.iter().map(|backend| format!("\"{}\"", backend.address)).collect();
         let servers = servers.join(", ");
@@ -111,6 +128,7 @@ tls: {{{certificates} {tls}}}
 limits:
   upgrades_per_client: {{rate: 1000/s, burst: 1000}}
   connections_per_client: 1000
+  {limits}
 upstreams:
   servers: [{servers}]
   hash: "{hash}"

@@ -1,6 +1,6 @@
 //! Child processes with deadlines: services that tell events as JSON lines, and commands that end.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -65,12 +65,39 @@ impl Service {
         self.wait_for(name, |event| event["event"] == name)
     }
 
+    /// Returns once the event of this name was told so often.
+    pub(crate) fn wait_for_several(&self, name: &str, times: usize) {
+        let seen = Cell::new(0);
+        self.wait_for(&format!("{times} × {name}"), |event| {
+            seen.set(seen.get() + usize::from(event["event"] == name));
+            seen.get() == times
+        });
+    }
+
     /// What was told so far.
     pub(crate) fn events(&self) -> Vec<Value> {
         while let Ok(line) = self.lines.try_recv() {
             self.note(line);
         }
         self.events.borrow().clone()
+    }
+
+    /// Sends a signal by its name, `TERM` or `STOP`.
+    pub(crate) fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status();
+        assert!(sent.unwrap().success());
+    }
+
+    /// The code that it exits with, once its output has ended.
+    pub(crate) fn exit_code(&mut self) -> Option<i32> {
+        let deadline = Instant::now() + EVENT_WAIT_MAX;
+        loop {
+            match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(line) => self.note(line),
+                Err(RecvTimeoutError::Timeout) => panic!("{}: no end in time", self.name),
+                Err(RecvTimeoutError::Disconnected) => return self.child.wait().unwrap().code(),
+            }
+        }
     }
 
     fn note(&self, line: String) {

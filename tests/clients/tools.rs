@@ -42,6 +42,14 @@ pub(crate) fn client(gate: &Gate, script: &str, arguments: &[&str]) -> Value {
     process::run(command, "", SCRIPT_TIME_MAX).findings()
 }
 
+/// Starts a client script that trusts the gate's authority and tells events while it runs.
+pub(crate) fn start_client(gate: &Gate, script: &str, arguments: &[&str]) -> Service {
+    let mut command = interpreter(script);
+    command.args(arguments);
+    command.env("NODE_EXTRA_CA_CERTS", gate.authority()).env("SSL_CERT_FILE", gate.authority());
+    Service::start(script, command)
+}
+
 /// Runs a program that reads nothing.
 pub(crate) fn run(program: &str, arguments: &[&str]) -> Finished {
     let mut command = Command::new(program);
