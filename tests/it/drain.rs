@@ -16,7 +16,7 @@ use crate::support::{DEADLINE, eventually, soon};
 async fn first_not_ready_then_no_newcomers_then_the_last_one_leaves() {
     let backend = Backend::echo().await;
     let mut gate =
-        Gate::with(&[backend.address], "drain: {delay: 4s, timeout: 600s, spread: 600s}").await;
+        Gate::with(&[backend.address], "drain: {delay: 4s, timeout: 300d, spread: 300d}").await;
     gate.event("gate.ready", |_| true).await;
     assert_eq!(gate.status("/readyz").await.0, 200);
     let mut old = gate.websocket("/ws").await;
@@ -180,7 +180,7 @@ async fn a_handshake_that_is_pending_gets_a_clean_101() {
         }
     })
     .await;
-    let mut gate = Gate::with(&[backend.address], "drain: {delay: 0s, timeout: 60s}").await;
+    let mut gate = Gate::with(&[backend.address], "drain: {delay: 0s, timeout: 300d, spread: 300d}").await;
     let mut pending = gate.connect().await;
     pending.send(gate.handshake("/ws", "").as_bytes()).await;
     backend.head(0).await;
@@ -199,7 +199,7 @@ async fn a_handshake_that_is_pending_gets_a_clean_101() {
 #[tokio::test]
 async fn a_handshake_that_comes_too_late_is_told_so() {
     let backend = Backend::echo().await;
-    let drain = "drain: {delay: 0s, timeout: 600s, spread: 600s}";
+    let drain = "drain: {delay: 0s, timeout: 300d, spread: 300d}";
     let mut gate = Gate::with(&[backend.address], drain).await;
     let mut socket = gate.websocket("/ws").await;
     let mut late = gate.connect().await;

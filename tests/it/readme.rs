@@ -77,7 +77,8 @@ fn settings_exist_and_have_these_defaults() {
 
 #[test]
 fn commands_have_the_flags_that_are_shown() {
-    let commands = [&["--help"][..], &["demo", "--help"], &["cert", "dev", "--help"]];
+    let commands =
+        [&["--help"][..], &["demo", "--help"], &["cert", "dev", "--help"], &["drain", "--help"]];
     let known: String = commands.into_iter().map(wsgate).collect();
     let whole_lines = README.replace("\\\n", " ");
     let mut seen = 0;

@@ -61,7 +61,7 @@ impl Gate {
             ("upstreams", format!("upstreams: {{servers: [{servers}], health: null}}")),
             ("status", "status: {listen: \"127.0.0.1:0\"}".to_owned()),
             ("admin", "admin: {listen: \"127.0.0.1:0\"}".to_owned()),
-            ("drain", "drain: {delay: 0s, timeout: 5s}".to_owned()),
+            ("drain", "drain: {delay: 0s, timeout: 300d, spread: 300d}".to_owned()),
             ("log", "log: {format: json, level: debug}".to_owned()),
         ]);
         sections.retain(|name, _| !more.lines().any(|line| line.starts_with(&format!("{name}:"))));
