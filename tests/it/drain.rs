@@ -180,7 +180,8 @@ async fn a_handshake_that_is_pending_gets_a_clean_101() {
         }
     })
     .await;
-    let mut gate = Gate::with(&[backend.address], "drain: {delay: 0s, timeout: 300d, spread: 300d}").await;
+    let mut gate =
+        Gate::with(&[backend.address], "drain: {delay: 0s, timeout: 300d, spread: 300d}").await;
     let mut pending = gate.connect().await;
     pending.send(gate.handshake("/ws", "").as_bytes()).await;
     backend.head(0).await;
