@@ -18,7 +18,7 @@ pub struct Metrics {
     pub(crate) connections_active: IntGauge,
     pub(crate) connections_limit: IntGauge,
     pub(crate) connections_accepted: IntCounter,
-    /// reason = max_connections, draining
+    /// reason = max_connections
     pub(crate) connections_rejected: IntCounterVec,
     /// version, resumed
     pub(crate) tls_handshakes: IntCounterVec,
